@@ -1,0 +1,327 @@
+"""What actions and checks need from the outside, as protocols. Adapters implement them; wiring.py joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.core.action import Deadline
+from engine.core.redaction import Secret
+
+Manifest = Mapping[str, Any]
+"""A Kubernetes object as plain data."""
+
+
+# --- Kubernetes -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Which Kubernetes object: enough to GET it."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Reference:
+        meta = manifest["metadata"]
+        return cls(manifest["apiVersion"], manifest["kind"], meta["name"], meta.get("namespace", ""))
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One object as it is and as a server-side-apply dry run says it would be. Secrets are masked already."""
+
+    reference: Reference
+    live: Manifest | None
+    dry: Manifest | None
+    missing: str = ""
+    """Why no dry run was possible: `namespace shop does not exist`, `kind Gateway is not served`."""
+
+
+class Cluster(Protocol):
+    """A Kubernetes API server, reached as one identity."""
+
+    def uid(self) -> str:
+        """The kube-system namespace's uid: which cluster this is. Raises NotYetError when there is none yet."""
+
+    def version(self) -> str: ...
+
+    def api_versions(self) -> Sequence[str]:
+        """`group/version` and `group/version/Kind`, as Helm's `--api-versions` wants them."""
+
+    def look(self, objects: Sequence[Manifest], *, manager: str) -> Sequence[Look]:
+        """GET plus dry run of each, several at once. 4xx of the dry run is PermanentError with the object's name."""
+
+    def apply(self, manifest: Manifest, *, manager: str) -> Manifest:
+        """Server-side apply with force. Retries `kind not served` for some seconds after a CRD."""
+
+    def patch(self, reference: Reference, body: Mapping[str, Any], *, manager: str) -> None:
+        """Merge patch."""
+
+    def delete(self, reference: Reference, deadline: Deadline, *, wait: bool = True) -> None:
+        """Absent already is fine. Waits until it is gone unless told not to."""
+
+    def get(self, reference: Reference) -> Manifest | None: ...
+
+    def list(self, api_version: str, kind: str, namespace: str = "", selector: str = "") -> Sequence[Manifest]: ...
+
+    def logs(self, namespace: str, pod: str, container: str, *, lines: int = 20) -> str: ...
+
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str = "",
+        stdin: bytes = b"",
+        deadline: Deadline,
+    ) -> Iterator[bytes]:
+        """Standard output in pieces. A non-zero exit raises PermanentError with the end of standard error."""
+
+    def tunnel(self, service: str) -> AbstractContextManager[tuple[str, int]]:
+        """A loopback address that leads to a ready pod behind `namespace/service:port`."""
+
+    def service_account_token(self, namespace: str, name: str) -> Secret:
+        """A short-lived token by TokenRequest."""
+
+    def swap(self, manifest: Manifest, resource_version: str) -> Manifest | None:
+        """Create (empty version) or replace at exactly that version; None when it moved: compare-and-swap."""
+
+
+# --- Helm -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    """One revision of a Helm release."""
+
+    revision: int
+    status: str
+    chart: str
+    """`name-version`."""
+    manifest: str
+    hooks: Sequence[Mapping[str, Any]] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Helm(Protocol):
+    """The `helm` program and its release records."""
+
+    def records(self, namespace: str, name: str) -> Sequence[ReleaseRecord]:
+        """Newest first; read from the release's Secrets."""
+
+    def render(
+        self,
+        name: str,
+        namespace: str,
+        chart: Path,
+        values: Mapping[str, Any],
+        *,
+        upgrade: bool,
+        deadline: Deadline,
+    ) -> str:
+        """`helm template` with CRDs, without tests, for this cluster's version and APIs."""
+
+    def upgrade(
+        self, name: str, namespace: str, chart: Path, values: Mapping[str, Any], *, deadline: Deadline
+    ) -> None:
+        """`helm upgrade --install --force-conflicts`, not waiting. Values by standard input."""
+
+    def rollback(self, name: str, namespace: str, revision: int, *, deadline: Deadline) -> None: ...
+
+    def uninstall(self, name: str, namespace: str, *, deadline: Deadline) -> None: ...
+
+    def forget(self, name: str, namespace: str, revision: int) -> None:
+        """Delete one revision's record: how a `pending-*` of a dead process is freed."""
+
+
+# --- Secret stores ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    """One version of a secret. `deleted`: the path has history but no current value."""
+
+    version: int
+    values: Mapping[str, Secret] = field(default_factory=dict)
+    deleted: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class SecretStore(Protocol):
+    """Vault/OpenBao KV v2, or Azure Key Vault."""
+
+    def read(self, path: str, version: int | None = None) -> SecretVersion | None:
+        """None when the path never existed. NotYetError when the store itself does not answer yet."""
+
+    def write(self, path: str, values: Mapping[str, Secret], *, expected: int) -> int:
+        """Write a new version when the current one is `expected` (0: none). Returns it. RefusedError when it moved."""
+
+    def health(self) -> Mapping[str, Any]:
+        """`initialized`, `sealed`, `version`."""
+
+
+# --- Object stores ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object in a bucket; `metadata` in lower case."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+    version: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class ObjectStore(Protocol):
+    """S3 and what speaks it, or Azure Blob."""
+
+    def bucket(self, name: str) -> Mapping[str, Any] | None:
+        """Its settings as `versioning`, `encryption`, `public_access`, `region`, `tags`; None when it does not exist."""
+
+    def create_bucket(self, name: str) -> None: ...
+
+    def set_bucket(self, name: str, setting: str, value: Any) -> None: ...
+
+    def delete_bucket(self, name: str) -> None:
+        """Only when empty; PermanentError otherwise."""
+
+    def put(
+        self, bucket: str, key: str, source: Path, metadata: Mapping[str, str], *, deadline: Deadline
+    ) -> StoredObject:
+        """Whole or not at all. Reads back and compares SHA-256; a difference removes it and raises."""
+
+    def get(self, bucket: str, key: str, target: Path, *, deadline: Deadline) -> None: ...
+
+    def list(self, bucket: str, prefix: str) -> Sequence[StoredObject]: ...
+
+    def delete(self, bucket: str, key: str) -> None: ...
+
+
+# --- Encryption -------------------------------------------------------------------------------------------------
+
+
+class Encryption(Protocol):
+    """age, to the environment's recipients."""
+
+    def encrypt(self, source: Iterator[bytes], target: Path) -> None:
+        """Encrypt a stream to a file; never a plain copy on disk."""
+
+    def proves(self, encrypted: Path) -> int:
+        """Decrypt with an identity at hand and count plain bytes; raises PermanentError when no identity fits."""
+
+    def seal(self, document: bytes) -> str:
+        """A small document, ASCII-armoured, for a preimage."""
+
+    def open(self, blob: str) -> bytes: ...
+
+
+# --- Child processes and Ansible --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a child process ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Launcher(Protocol):
+    """Every child process goes through it: own process group and cgroup, an inherited lock that `resume` waits
+    for, a deadline."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """Run to the end; at the deadline or on cancellation the whole group is ended and the error raised."""
+
+    def wait_for_orphans(self, deadline: Deadline) -> None:
+        """Wait for children that a killed engine left running; at the deadline end them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayResult:
+    """What a playbook run came to; `recap` is host -> {ok, changed, failures, unreachable, skipped}."""
+
+    ok: bool
+    recap: Mapping[str, Mapping[str, int]]
+    failure: str = ""
+    """Task, host and message of the first failure, redacted."""
+    changed: int = 0
+
+
+class Playbooks(Protocol):
+    """Ansible, through ansible-runner."""
+
+    def run(
+        self,
+        playbook: Path,
+        inventory: Path,
+        variables: Mapping[str, Any],
+        *,
+        check: bool = False,
+        limit: str = "",
+        tags: Sequence[str] = (),
+        progress: Callable[[str], None],
+        deadline: Deadline,
+    ) -> PlayResult: ...
+
+
+# --- Services that checks ask -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer."""
+
+    status: int
+    body: str
+    headers: Mapping[str, str]
+
+
+class Http(Protocol):
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        connect_to: tuple[str, int] | None = None,
+        ca: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        deadline: Deadline,
+    ) -> Response:
+        """TemporaryError when there is no answer (refused, reset, TLS failure, timeout), naming which."""
+
+
+class Databases(Protocol):
+    """SQL and Redis, asked by their own clients."""
+
+    def query(
+        self, host: str, port: int, database: str, user: str, password: Secret, statement: str
+    ) -> Sequence[Sequence[Any]]: ...
+
+    def ping(self, host: str, port: int, password: Secret | None) -> str: ...
