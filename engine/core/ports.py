@@ -133,9 +133,7 @@ class Helm(Protocol):
     ) -> str:
         """`helm template` with CRDs, without tests, for this cluster's version and APIs."""
 
-    def upgrade(
-        self, name: str, namespace: str, chart: Path, values: Mapping[str, Any], *, deadline: Deadline
-    ) -> None:
+    def upgrade(self, name: str, namespace: str, chart: Path, values: Mapping[str, Any], *, deadline: Deadline) -> None:
         """`helm upgrade --install --force-conflicts`, not waiting. Values by standard input."""
 
     def rollback(self, name: str, namespace: str, revision: int, *, deadline: Deadline) -> None: ...
