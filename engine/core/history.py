@@ -1,0 +1,335 @@
+"""Events, and the one fold that gives status, resume, rollback and reports their state. Pure.
+
+There is no second truth: whatever the engine knows of a run it knows from the journal's events, through `fold`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from engine.core.change import Change, Fidelity, Preimage, Verb
+from engine.core.model import StepId
+
+SCHEMA = 1
+GENESIS = "0" * 64
+
+
+class EventType(StrEnum):
+    """What can happen. `data` of each is documented in docs/journal.md."""
+
+    RUN_STARTED = "run-started"
+    PLANNED = "planned"
+    RESUMED = "resumed"
+    ADOPTED = "adopted"
+    STEP_STARTED = "step-started"
+    ADDENDUM = "addendum"
+    INTENT = "intent"
+    OUTCOME = "outcome"
+    CHECKED = "checked"
+    STEP_FINISHED = "step-finished"
+    STEP_FAILED = "step-failed"
+    PHASE_FINISHED = "phase-finished"
+    ROLLBACK_STARTED = "rollback-started"
+    UNDO_INTENT = "undo-intent"
+    UNDONE = "undone"
+    UNDO_FAILED = "undo-failed"
+    FENCED = "fenced"
+    RUN_FINISHED = "run-finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the journal. `hash` covers everything else and the hash of the event before."""
+
+    sequence: int
+    at: str
+    """UTC, ISO 8601 with milliseconds. For people; order is by `sequence`."""
+    type: EventType
+    run: str
+    step: StepId
+    """Empty for what belongs to the run."""
+    data: Mapping[str, Any]
+    previous: str
+    hash: str
+    schema: int = SCHEMA
+
+    @classmethod
+    def sealed(
+        cls, sequence: int, at: str, kind: EventType, run: str, step: str, data: Mapping[str, Any], previous: str
+    ) -> Event:
+        """A new event with its hash."""
+        digest = event_hash(SCHEMA, sequence, at, kind, run, step, data, previous)
+        return cls(sequence, at, kind, run, StepId(step), data, previous, digest)
+
+
+def canonical(data: Any) -> str:
+    """JSON with one spelling: sorted keys, no spaces, ASCII."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+def digest_of(data: Any) -> str:
+    """SHA-256 over the canonical JSON, in hex."""
+    return hashlib.sha256(canonical(data).encode()).hexdigest()
+
+
+def event_hash(schema: int, sequence: int, at: str, kind: str, run: str, step: str, data: Any, previous: str) -> str:
+    """The hash an event must carry."""
+    return digest_of([schema, sequence, at, str(kind), run, step, data, previous])
+
+
+class StepStatus(StrEnum):
+    """Where a step of a run stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    IN_DOUBT = "in doubt"  # an intent, no outcome: nobody knows before looking
+    APPLIED = "applied"  # outcome there, checks not yet through
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+    UNDO_FAILED = "undo failed"
+
+    @property
+    def done(self) -> bool:
+        return self in {StepStatus.CHANGED, StepStatus.UNCHANGED, StepStatus.SKIPPED}
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    RUNNING = "running"  # or its process died: see the environment's lease
+    ROLLING_BACK = "rolling back"
+    SUCCEEDED = "succeeded"
+    ROLLED_BACK = "rolled back"
+    ROLLBACK_INCOMPLETE = "rollback incomplete"
+    FAILED = "failed"  # and left as it is
+    REFUSED = "refused"
+    STOPPED = "stopped"  # by the user; resumable
+
+    @property
+    def open(self) -> bool:
+        return self in {RunStatus.RUNNING, RunStatus.ROLLING_BACK, RunStatus.STOPPED}
+
+
+@dataclass(slots=True)
+class CheckView:
+    """One check's last result."""
+
+    check: str
+    ok: bool
+    saw: str
+    at: str
+    proved_at: str = ""
+    """Set when an earlier proof counted instead of looking again."""
+
+
+@dataclass(slots=True)
+class StepView:
+    """One step of one run, as the journal tells it."""
+
+    id: StepId
+    phase: str
+    name: str
+    action: str
+    status: StepStatus = StepStatus.PENDING
+    change: Change | None = None
+    """The plan's, or the addendum's once planned in its turn."""
+    preimage: Preimage | None = None
+    """Of the first intent: what undo goes back to."""
+    intents: int = 0
+    open_intent: bool = False
+    summary: str = ""
+    error: str = ""
+    reason: str = ""
+    started: str = ""
+    finished: str = ""
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    checks: dict[str, CheckView] = field(default_factory=dict)
+    undo_detail: str = ""
+
+    @property
+    def verb(self) -> Verb:
+        return self.change.verb if self.change else Verb.NONE
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return self.change.fidelity if self.change else Fidelity.OPAQUE
+
+
+@dataclass(slots=True)
+class RunView:
+    """One run, as the journal tells it."""
+
+    id: str
+    environment: str = ""
+    runbook: str = ""
+    title: str = ""
+    status: RunStatus = RunStatus.RUNNING
+    started: str = ""
+    finished: str = ""
+    holder: str = ""
+    """`user@host`."""
+    pid: int = 0
+    now: str = ""
+    """The run's frozen time, ISO 8601."""
+    inputs: str = ""
+    plan_digest: str = ""
+    phases: dict[str, str] = field(default_factory=dict)
+    """Phase id -> title, in order."""
+    savepoints: list[str] = field(default_factory=list)
+    """Phases whose checks passed."""
+    phase_times: dict[str, tuple[str, str]] = field(default_factory=dict)
+    steps: dict[StepId, StepView] = field(default_factory=dict)
+    failure: str = ""
+    failed_step: str = ""
+    rollback_to: str = ""
+    exit_code: int | None = None
+    head: str = ""
+    """Hash of the run's last event."""
+    sequence: int = 0
+    resumed: int = 0
+
+    def registered(self, names: Mapping[StepId, str]) -> dict[str, Any]:
+        """What finished steps registered: variable name -> outputs. `names`: step -> its `register`."""
+        return {names[s.id]: dict(s.outputs) for s in self.steps.values() if s.id in names and s.outputs}
+
+
+class Observer(Protocol):
+    """Whoever shows a run while it goes on. Called from several threads, after the event is safe on disk."""
+
+    def event(self, event: Event) -> None: ...
+
+    def progress(self, step: StepId, line: str) -> None: ...
+
+
+def runs(events: Iterable[Event]) -> dict[str, RunView]:
+    """Every run in the journal, oldest first."""
+    views: dict[str, RunView] = {}
+    kept = list(events)
+    void = {e.data["voids"] for e in kept if e.type is EventType.FENCED}
+    for event in kept:
+        if event.sequence not in void:
+            fold(views.setdefault(event.run, RunView(event.run)), event)
+    return views
+
+
+def fold(view: RunView, event: Event) -> None:
+    """Advance a run's view by one event."""
+    if event.step:
+        step = view.steps.get(event.step)
+        if step is not None:
+            _fold_step(step, event)
+    _FOLD_RUN.get(event.type, _nothing)(view, event)
+    view.head, view.sequence = event.hash, event.sequence
+
+
+def _nothing(_view: RunView, _event: Event) -> None:
+    return None
+
+
+def _run_started(view: RunView, event: Event) -> None:
+    data = event.data
+    view.environment, view.runbook, view.title = data["environment"], data["runbook"], data["title"]
+    view.holder, view.pid, view.now, view.inputs = data["holder"], data["pid"], data["now"], data["inputs"]
+    view.phases, view.started, view.status = dict(data["phases"]), event.at, RunStatus.RUNNING
+    for step in data["steps"]:
+        step_id = StepId(step["id"])
+        view.steps[step_id] = StepView(step_id, step["phase"], step["name"], step["action"])
+
+
+def _planned(view: RunView, event: Event) -> None:
+    view.plan_digest = event.data["digest"]
+    for document in event.data["changes"]:
+        change = Change.from_json(document)
+        view.steps[change.step].change = change
+
+
+def _resumed(view: RunView, event: Event) -> None:
+    view.resumed += 1
+    view.holder, view.pid = event.data["holder"], event.data["pid"]
+    if view.status is RunStatus.STOPPED:
+        view.status = RunStatus.ROLLING_BACK if view.rollback_to else RunStatus.RUNNING
+
+
+def _step_failed(view: RunView, event: Event) -> None:
+    if not view.failure:
+        view.failure, view.failed_step = event.data["error"], event.step
+
+
+def _step_started(view: RunView, event: Event) -> None:
+    phase = view.steps[event.step].phase
+    begun, ended = view.phase_times.get(phase, (event.at, ""))
+    view.phase_times[phase] = (begun, ended)
+
+
+def _phase_finished(view: RunView, event: Event) -> None:
+    phase = event.data["phase"]
+    if event.data["savepoint"]:
+        view.savepoints.append(phase)
+    view.phase_times[phase] = (view.phase_times.get(phase, (event.at, ""))[0], event.at)
+
+
+def _rollback_started(view: RunView, event: Event) -> None:
+    view.status, view.rollback_to = RunStatus.ROLLING_BACK, event.data["to"]
+
+
+def _run_finished(view: RunView, event: Event) -> None:
+    view.status, view.finished, view.exit_code = RunStatus(event.data["status"]), event.at, event.data["exit"]
+
+
+_FOLD_RUN = {
+    EventType.RUN_STARTED: _run_started,
+    EventType.PLANNED: _planned,
+    EventType.RESUMED: _resumed,
+    EventType.STEP_STARTED: _step_started,
+    EventType.STEP_FAILED: _step_failed,
+    EventType.PHASE_FINISHED: _phase_finished,
+    EventType.ROLLBACK_STARTED: _rollback_started,
+    EventType.RUN_FINISHED: _run_finished,
+}
+
+
+def _fold_step(step: StepView, event: Event) -> None:
+    data = event.data
+    match event.type:
+        case EventType.STEP_STARTED:
+            step.started = step.started or event.at
+            if not step.open_intent:
+                step.status = StepStatus.RUNNING
+        case EventType.ADDENDUM:
+            step.change = Change.from_json(data["change"])
+        case EventType.INTENT:
+            step.intents += 1
+            step.open_intent, step.status = True, StepStatus.IN_DOUBT
+            step.preimage = step.preimage or Preimage.from_json(data["preimage"])
+        case EventType.OUTCOME:
+            step.open_intent, step.status = False, StepStatus.APPLIED
+            step.summary, step.outputs, step.evidence = data["summary"], data["outputs"], data["evidence"]
+            if data.get("change"):
+                step.change = Change.from_json(data["change"])
+        case EventType.CHECKED:
+            step.checks[data["check"]] = CheckView(
+                data["check"], data["ok"], data["saw"], event.at, data.get("proved_at", "")
+            )
+        case EventType.STEP_FINISHED:
+            step.status, step.reason = StepStatus(data["status"]), data.get("reason", "")
+            step.finished = event.at
+        case EventType.STEP_FAILED:
+            step.status, step.error, step.finished = StepStatus.FAILED, data["error"], event.at
+        case EventType.UNDO_INTENT:
+            step.status = StepStatus.UNDOING
+        case EventType.UNDONE:
+            step.status, step.undo_detail, step.open_intent = StepStatus.UNDONE, data["detail"], False
+        case EventType.UNDO_FAILED:
+            step.status, step.undo_detail = StepStatus.UNDO_FAILED, data["error"]
+        case _:
+            pass
