@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from engine.core.action import Deadline
 from engine.core.redaction import Secret
+from engine.errors import TemporaryError
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as plain data."""
@@ -160,11 +161,20 @@ class SecretVersion:
 class SecretStore(Protocol):
     """Vault/OpenBao KV v2, or Azure Key Vault."""
 
-    def read(self, path: str, version: int | None = None) -> SecretVersion | None:
-        """None when the path never existed. NotYetError when the store itself does not answer yet."""
+    def read(
+        self, path: str, version: int | None = None, *, sensitive: Collection[str] | None = None
+    ) -> SecretVersion | None:
+        """None when the path never existed. NotYetError when the store itself does not answer yet.
+
+        Registers the values of the `sensitive` keys with the redactor, all keys when None: a caller that knows
+        some of them to be plain (a user name) keeps such words readable.
+        """
 
     def write(self, path: str, values: Mapping[str, Secret], *, expected: int) -> int:
-        """Write a new version when the current one is `expected` (0: none). Returns it. RefusedError when it moved."""
+        """Write a new version when the current one is `expected` (0: none). Returns it. RefusedError when it moved.
+
+        Keys that are not named keep what that version holds.
+        """
 
     def health(self) -> Mapping[str, Any]:
         """`initialized`, `sealed`, `version`."""
@@ -205,7 +215,11 @@ class ObjectStore(Protocol):
 
     def get(self, bucket: str, key: str, target: Path, *, deadline: Deadline) -> None: ...
 
-    def list(self, bucket: str, prefix: str) -> Sequence[StoredObject]: ...
+    def list(self, bucket: str, prefix: str) -> Sequence[StoredObject]:
+        """Without metadata, which costs a request for each: `head` it. Empty when the bucket does not exist."""
+
+    def head(self, bucket: str, key: str) -> StoredObject | None:
+        """One object with its metadata; None when it, or the bucket, does not exist."""
 
     def delete(self, bucket: str, key: str) -> None: ...
 
@@ -218,6 +232,9 @@ class Encryption(Protocol):
 
     def encrypt(self, source: Iterator[bytes], target: Path) -> None:
         """Encrypt a stream to a file; never a plain copy on disk."""
+
+    def decrypt(self, encrypted: Path, sink: Callable[[bytes], object]) -> None:
+        """Decrypt with an identity at hand, in pieces; PermanentError when none fits or the file is damaged."""
 
     def proves(self, encrypted: Path) -> int:
         """Decrypt with an identity at hand and count plain bytes; raises PermanentError when no identity fits."""
@@ -300,6 +317,15 @@ class Response:
     headers: Mapping[str, str]
 
 
+class NoAnswerError(TemporaryError):
+    """Nothing answered. `cause` tells a firm no from a mistake: `refused`, `reset`, `timeout`, `tls`, `name`,
+    `unreachable`."""
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class Http(Protocol):
     def request(
         self,
@@ -312,14 +338,46 @@ class Http(Protocol):
         body: Any = None,
         deadline: Deadline,
     ) -> Response:
-        """TemporaryError when there is no answer (refused, reset, TLS failure, timeout), naming which."""
+        """NoAnswerError when there is no answer (refused, reset, TLS failure, timeout), naming which.
+
+        `connect_to` changes only where the connection goes: Host, SNI and certificate name stay the URL's. `ca` is
+        a file; empty means the system's. Redirects are answers, not followed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a TLS server showed, after it was verified."""
+
+    subject: str
+    issuer: str
+    names: Sequence[str]
+    not_after: datetime
+    protocol: str
+
+
+class Network(Protocol):
+    """Plain TCP and TLS connections."""
+
+    def connect(self, host: str, port: int, *, deadline: Deadline) -> None:
+        """Open and close. NoAnswerError when that is not possible."""
+
+    def certificate(self, host: str, port: int, server_name: str, *, ca: str = "", deadline: Deadline) -> Certificate:
+        """Verify the server's certificate against `ca` (a file; empty: the system's). NoAnswerError when it fails."""
+
+
+class Resolver(Protocol):
+    """DNS."""
+
+    def resolve(self, name: str, kind: str, *, server: str = "", deadline: Deadline) -> Sequence[str]:
+        """The answers as text, sorted; empty when the name or kind does not exist. NoAnswerError without an answer."""
 
 
 class Databases(Protocol):
-    """SQL and Redis, asked by their own clients."""
+    """SQL and Redis, asked by their own clients. NoAnswerError when nothing answers."""
 
     def query(
-        self, host: str, port: int, database: str, user: str, password: Secret, statement: str
+        self, host: str, port: int, database: str, user: str, password: Secret, statement: str, *, deadline: Deadline
     ) -> Sequence[Sequence[Any]]: ...
 
-    def ping(self, host: str, port: int, password: Secret | None) -> str: ...
+    def ping(self, host: str, port: int, password: Secret | None, *, deadline: Deadline) -> str: ...
