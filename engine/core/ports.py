@@ -199,11 +199,13 @@ class ObjectStore(Protocol):
     """S3 and what speaks it, or Azure Blob."""
 
     def bucket(self, name: str) -> Mapping[str, Any] | None:
-        """Its settings as `versioning`, `encryption`, `public_access`, `region`, `tags`; None when it does not exist."""
+        """Its settings `versioning`, `encryption` (bool), `public_access` (`blocked`, `open` or the flags that are on,
+        joined by +), `region`, `tags`; None when it does not exist."""
 
     def create_bucket(self, name: str) -> None: ...
 
-    def set_bucket(self, name: str, setting: str, value: Any) -> None: ...
+    def set_bucket(self, name: str, setting: str, value: Any) -> None:
+        """One of the settings that `bucket` shows, in the same form; not the region."""
 
     def delete_bucket(self, name: str) -> None:
         """Only when empty; PermanentError otherwise."""
