@@ -185,8 +185,9 @@ class RunView:
     plan_digest: str = ""
     phases: dict[str, str] = field(default_factory=dict)
     """Phase id -> title, in order."""
+    finished_phases: list[str] = field(default_factory=list)
     savepoints: list[str] = field(default_factory=list)
-    """Phases whose checks passed."""
+    """Finished phases to which a failure rolls back."""
     phase_times: dict[str, tuple[str, str]] = field(default_factory=dict)
     steps: dict[StepId, StepView] = field(default_factory=dict)
     failure: str = ""
@@ -214,11 +215,8 @@ class Observer(Protocol):
 def runs(events: Iterable[Event]) -> dict[str, RunView]:
     """Every run in the journal, oldest first."""
     views: dict[str, RunView] = {}
-    kept = list(events)
-    void = {e.data["voids"] for e in kept if e.type is EventType.FENCED}
-    for event in kept:
-        if event.sequence not in void:
-            fold(views.setdefault(event.run, RunView(event.run)), event)
+    for event in events:
+        fold(views.setdefault(event.run, RunView(event.run)), event)
     return views
 
 
@@ -273,6 +271,7 @@ def _step_started(view: RunView, event: Event) -> None:
 
 def _phase_finished(view: RunView, event: Event) -> None:
     phase = event.data["phase"]
+    view.finished_phases.append(phase)
     if event.data["savepoint"]:
         view.savepoints.append(phase)
     view.phase_times[phase] = (view.phase_times.get(phase, (event.at, ""))[0], event.at)
@@ -299,37 +298,80 @@ _FOLD_RUN = {
 
 
 def _fold_step(step: StepView, event: Event) -> None:
+    _FOLD_STEP.get(event.type, _nothing_of_step)(step, event)
+
+
+def _nothing_of_step(_step: StepView, _event: Event) -> None:
+    return None
+
+
+def _begun(step: StepView, event: Event) -> None:
+    step.started = step.started or event.at
+    if not step.open_intent and step.status is not StepStatus.APPLIED:
+        step.status = StepStatus.RUNNING
+
+
+def _addendum(step: StepView, event: Event) -> None:
+    step.change = Change.from_json(event.data["change"])
+
+
+def _intent(step: StepView, event: Event) -> None:
+    step.intents += 1
+    step.open_intent, step.status = True, StepStatus.IN_DOUBT
+    step.preimage = step.preimage or Preimage.from_json(event.data["preimage"])
+
+
+def _fenced(step: StepView, _event: Event) -> None:
+    """The intent before it is void: the effect was never begun."""
+    step.intents -= 1
+    step.open_intent = step.intents > 0
+    step.preimage = step.preimage if step.intents else None
+
+
+def _outcome(step: StepView, event: Event) -> None:
     data = event.data
-    match event.type:
-        case EventType.STEP_STARTED:
-            step.started = step.started or event.at
-            if not step.open_intent:
-                step.status = StepStatus.RUNNING
-        case EventType.ADDENDUM:
-            step.change = Change.from_json(data["change"])
-        case EventType.INTENT:
-            step.intents += 1
-            step.open_intent, step.status = True, StepStatus.IN_DOUBT
-            step.preimage = step.preimage or Preimage.from_json(data["preimage"])
-        case EventType.OUTCOME:
-            step.open_intent, step.status = False, StepStatus.APPLIED
-            step.summary, step.outputs, step.evidence = data["summary"], data["outputs"], data["evidence"]
-            if data.get("change"):
-                step.change = Change.from_json(data["change"])
-        case EventType.CHECKED:
-            step.checks[data["check"]] = CheckView(
-                data["check"], data["ok"], data["saw"], event.at, data.get("proved_at", "")
-            )
-        case EventType.STEP_FINISHED:
-            step.status, step.reason = StepStatus(data["status"]), data.get("reason", "")
-            step.finished = event.at
-        case EventType.STEP_FAILED:
-            step.status, step.error, step.finished = StepStatus.FAILED, data["error"], event.at
-        case EventType.UNDO_INTENT:
-            step.status = StepStatus.UNDOING
-        case EventType.UNDONE:
-            step.status, step.undo_detail, step.open_intent = StepStatus.UNDONE, data["detail"], False
-        case EventType.UNDO_FAILED:
-            step.status, step.undo_detail = StepStatus.UNDO_FAILED, data["error"]
-        case _:
-            pass
+    step.open_intent, step.status = False, StepStatus.APPLIED
+    step.summary, step.outputs, step.evidence = data["summary"], data["outputs"], data["evidence"]
+    if data.get("change"):
+        step.change = Change.from_json(data["change"])
+
+
+def _checked(step: StepView, event: Event) -> None:
+    data = event.data
+    step.checks[data["check"]] = CheckView(data["check"], data["ok"], data["saw"], event.at, data.get("proved_at", ""))
+
+
+def _step_finished(step: StepView, event: Event) -> None:
+    step.status, step.reason = StepStatus(event.data["status"]), event.data.get("reason", "")
+    step.finished = event.at
+
+
+def _failed(step: StepView, event: Event) -> None:
+    step.status, step.error, step.finished = StepStatus.FAILED, event.data["error"], event.at
+
+
+def _undo_intent(step: StepView, _event: Event) -> None:
+    step.status = StepStatus.UNDOING
+
+
+def _undone(step: StepView, event: Event) -> None:
+    step.status, step.undo_detail, step.open_intent = StepStatus.UNDONE, event.data["detail"], False
+
+
+def _undo_failed(step: StepView, event: Event) -> None:
+    step.status, step.undo_detail = StepStatus.UNDO_FAILED, event.data["error"]
+
+
+_FOLD_STEP = {
+    EventType.STEP_STARTED: _begun,
+    EventType.ADDENDUM: _addendum,
+    EventType.INTENT: _intent,
+    EventType.FENCED: _fenced,
+    EventType.OUTCOME: _outcome,
+    EventType.CHECKED: _checked,
+    EventType.STEP_FINISHED: _step_finished,
+    EventType.STEP_FAILED: _failed,
+    EventType.UNDO_INTENT: _undo_intent,
+    EventType.UNDONE: _undone,
+    EventType.UNDO_FAILED: _undo_failed,
+}

@@ -30,8 +30,10 @@ create table if not exists events (
     hash text not null
 ) strict;
 create index if not exists events_by_run on events (run, sequence);
-create trigger if not exists no_update before update on events begin select raise(abort, 'events are never changed'); end;
-create trigger if not exists no_delete before delete on events begin select raise(abort, 'events are never deleted'); end;
+create trigger if not exists no_update before update on events
+    begin select raise(abort, 'events are never changed'); end;
+create trigger if not exists no_delete before delete on events
+    begin select raise(abort, 'events are never deleted'); end;
 """
 
 
@@ -95,8 +97,10 @@ class Journal:
         return row["hash"] if row else None
 
     def verify(self) -> int:
-        """Check the whole chain; returns the number of events. RefusedError names the first bad one."""
-        return self._verified_head()[0]
+        """Read and check the whole chain again; returns the number of events. RefusedError names the first bad one."""
+        with self._lock:
+            self._head = self._verified_head()
+        return self._head[0]
 
     def close(self) -> None:
         self._connection.close()
@@ -119,8 +123,8 @@ class Journal:
                 )
                 if event.sequence != sequence + 1 or event.previous != previous or event.hash != expected:
                     raise RefusedError(
-                        f"journal {self.path.name}: event {event.sequence} ({row['type']}) was altered, or one before it "
-                        f"is missing. Restore the file from a backup, or keep it aside and `runbook adopt`."
+                        f"journal {self.path.name}: event {event.sequence} ({row['type']}) was altered, or one "
+                        f"before it is missing. Restore the file from a backup, or keep it aside and `runbook adopt`."
                     )
                 sequence, previous = event.sequence, event.hash
         except (sqlite3.DatabaseError, ValueError) as error:

@@ -1,0 +1,51 @@
+"""What a plan or a run is carried out with: actions, checks, files, time. Joined in wiring.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+
+from engine.core.action import Action, Check, Context, Deadline, Inputs
+from engine.core.history import Observer
+from engine.core.model import Step
+from engine.core.resolved import Resolved, Resolver
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One identity's set: the planner's may only read and dry-run, the deployer's may write."""
+
+    actions: Mapping[str, Action]
+    checks: Mapping[str, Check]
+    resolver: Resolver
+    inputs: Inputs
+    now: datetime
+    cancelled: Event
+    observer: Observer
+    redact: Callable[[str], str]
+
+    def context(
+        self,
+        step: Step,
+        resolved: Resolved,
+        *,
+        key: str | None = None,
+        resuming: bool = False,
+        deadline: Deadline | None = None,
+    ) -> Context:
+        """The context of one call; its deadline is the step's `timeout` unless one is given."""
+        return Context(
+            step=step.id,
+            inputs=self.inputs,
+            now=self.now,
+            deadline=deadline or Deadline.after(step.timeout, self.cancelled),
+            key=key,
+            fresh=step.fresh,
+            variables=resolved.variables,
+            unless=resolved.unless,
+            undo_params=resolved.undo,
+            progress=lambda line: self.observer.progress(step.id, self.redact(line)),
+            resuming=resuming,
+        )

@@ -1,0 +1,81 @@
+"""Running checks: once on a step that was not changed, until they pass or time is up on one that was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from engine.core.action import CheckSpec, Context, Finding
+from engine.core.history import Event, EventType
+from engine.core.model import StepId
+from engine.core.parts import Parts
+from engine.errors import RunbookError, TemporaryError
+from engine.run.recorder import Recorder
+
+_PAUSE = 0.5  # seconds between two looks
+
+
+class CheckFailedError(RunbookError):
+    """A check did not pass in time; the message says what it saw last."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """When a check last passed, on which state of its step, and what it saw."""
+
+    at: str
+    state: str
+    saw: str
+
+
+class Proofs:
+    """The newest proof of each check, from the journal's events."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._proofs: dict[tuple[StepId, str], Proof] = {}
+        for event in events:
+            if event.type is EventType.CHECKED and event.data["ok"] and not event.data.get("proved_at"):
+                key = (event.step, event.data["check"])
+                self._proofs[key] = Proof(event.at, event.data.get("state", ""), event.data["saw"])
+
+    def find(self, step: StepId, check: str, state: str, fresh: timedelta | None, now: datetime) -> Proof | None:
+        """A proof for the same state that is not older than `fresh`."""
+        proof = self._proofs.get((step, check))
+        if proof is None or fresh is None or proof.state != state:
+            return None
+        return proof if now - datetime.fromisoformat(proof.at) <= fresh else None
+
+
+def run_checks(
+    specs: Sequence[CheckSpec], ctx: Context, parts: Parts, recorder: Recorder, proofs: Proofs, state: str
+) -> None:
+    """Run each check and record what it saw. CheckFailedError on the first that does not pass in time."""
+    for spec in specs:
+        name = spec.describe()
+        proof = proofs.find(ctx.step, name, state, spec.fresh, ctx.now)
+        if proof:
+            data = {"check": name, "ok": True, "saw": proof.saw, "state": state, "proved_at": proof.at}
+            recorder.record(EventType.CHECKED, ctx.step, data)
+            continue
+        finding = await_finding(spec, ctx, parts)
+        data = {"check": name, "ok": finding.ok, "saw": finding.saw, "state": state}
+        recorder.record(EventType.CHECKED, ctx.step, data)
+        if not finding.ok:
+            raise CheckFailedError(f"check {name}: {finding.saw}")
+
+
+def await_finding(spec: CheckSpec, ctx: Context, parts: Parts) -> Finding:
+    """Look until the check passes, cannot pass any more, or the step's deadline is over."""
+    check = parts.checks[spec.family]
+    while True:
+        try:
+            finding = check.run(spec.params, ctx)
+        except TemporaryError as error:
+            finding = Finding(False, str(error))
+        if finding.ok or finding.final or not ctx.deadline.remaining() or ctx.deadline.cancelled:
+            return finding
+        ctx.progress(f"check {spec.family}: {finding.saw}")
+        ctx.deadline.wait(_PAUSE)

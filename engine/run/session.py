@@ -1,0 +1,35 @@
+"""One environment opened for work: its runbook as kept, its parts, its journal. Made by wiring.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.core.model import Runbook
+from engine.core.order import Graph
+from engine.core.parts import Parts
+from engine.core.ports import Launcher
+from engine.run.environment import EnvironmentRecord
+from engine.run.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Everything one command needs. The runbook was loaded from the kept inputs, never from the working tree."""
+
+    environment: str
+    runbook: Runbook
+    graph: Graph
+    planner: Parts
+    deployer: Parts
+    journal: Journal
+    record: EnvironmentRecord
+    launcher: Launcher
+    state: Path
+    """The project's `.runbook` folder."""
+    inputs: str
+    """Digest of the kept inputs."""
+    variables: str
+    """Digest of the environment's variables."""
+    target: str
+    """The cluster's uid, empty while there is none."""
