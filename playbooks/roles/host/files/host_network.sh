@@ -1,0 +1,16 @@
+#!/bin/sh
+# host_network.sh BRIDGE ADDRESS/BITS     prints what it changed, nothing when all is in place
+set -eu
+bridge=$1 address=$2
+
+[ -d "/sys/class/net/$bridge" ] || { ip link add "$bridge" type bridge; echo "bridge $bridge"; }
+ip -o address show dev "$bridge" | grep -qF " $address " || { ip address replace "$address" dev "$bridge"; echo "address $address"; }
+ip -o link show dev "$bridge" | grep -q '[<,]UP[,>]' || { ip link set "$bridge" up; echo "$bridge up"; }
+
+[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || { echo 1 >/proc/sys/net/ipv4/ip_forward; echo "IPv4 forwarding"; }
+
+# Before the first pod: the first `ip netns add` on a machine binds /run/netns onto itself and so doubles every mount
+# in it; pods then hang in Terminating ("remove netns: device or resource busy"). So it is bound and shared here.
+mkdir -p /run/netns
+mountpoint -q /run/netns || { mount --bind /run/netns /run/netns; echo "/run/netns bound"; }
+grep -q ' /run/netns .* shared:' /proc/self/mountinfo || { mount --make-shared /run/netns; echo "/run/netns shared"; }

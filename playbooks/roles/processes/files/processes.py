@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Starts or repairs the lab's processes; prints what it did, nothing when all runs.
+
+    processes.py start LAB_DIR VENV BIN    supervisor with every daemon but kubelet, until containerd answers
+    processes.py node  LAB_DIR VENV BIN    kubelet, until the API server is ready
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LAB, VENV, BIN = (Path(a) for a in sys.argv[2:5])
+# A clean environment and directory: nothing of the starter (its variables, its secrets) stays with the daemons.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+SCRIPTS = (f"{LAB}/config/provisioner.py", f"{VENV}/bin/moto_server", f"{VENV}/bin/supervisord")
+DAEMONS = {
+    f"{BIN}/{name}"
+    for name in "etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kube-router".split()
+}
+
+
+def main() -> None:
+    {"start": start, "node": node}[sys.argv[1]]()
+
+
+def start() -> None:
+    if not supervisorctl("pid"):
+        # Supervisor is gone, its children may not be (it was killed): stop them, but keep the shims and so the pods.
+        for pid in orphans():
+            print("stop orphan", pid)
+        stop(orphans())
+        for stale in ("supervisor.sock", "supervisord.pid"):
+            (LAB / stale).unlink(missing_ok=True)
+        launch()
+        wait_for("supervisor", 20, lambda: supervisorctl("pid"), LAB / "log/tini.log")
+    update = supervisorctl("update") or ""
+    print(update, end="")
+    # "update" starts what is new or changed; a daemon that gave up (FATAL) or was stopped by hand is started here
+    for name, state in states().items():
+        if state in {"FATAL", "STOPPED", "EXITED"} and name != "kubelet":
+            print(supervisorctl("start", name), end="")
+    socket = LAB / "containerd/containerd.sock"
+    version = ["ctr", "-a", str(socket), "version"]
+    wait_for("containerd", 60, lambda: run(version), LAB / "log/containerd.log")
+
+
+def node() -> None:
+    ready = [str(BIN / "kubectl"), "--kubeconfig", str(LAB / "pki/admin.kubeconfig"), "get", "--raw", "/readyz"]
+    wait_for("the API server", 90, lambda: run(ready), LAB / "log/kube-apiserver.log")
+    if states().get("kubelet") not in {"RUNNING", "STARTING"}:
+        print(supervisorctl("start", "kubelet"), end="")
+
+
+def launch() -> None:
+    """In a session of its own, in the root cgroups, with no file of ours open: it outlives whoever starts it.
+
+    tini is its parent and takes over the containerd shims, which would be zombies for a while under some PID 1s.
+    """
+    log = os.open(LAB / "log/tini.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    argv = ["tini", "-s", "--", str(VENV / "bin/supervisord"), "-c", str(LAB / "supervisord.conf")]
+    child = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True, cwd="/", env=ENVIRONMENT,
+        start_new_session=True, umask=0o022,
+    )  # fmt: skip
+    for procs in [Path("/sys/fs/cgroup/cgroup.procs"), *Path("/sys/fs/cgroup").glob("*/cgroup.procs")]:
+        # only the roots (depth 1 is a root with cgroup v1, a slice with v2)
+        if procs.parent == Path("/sys/fs/cgroup") or procs.parent.is_mount():
+            with contextlib.suppress(OSError):
+                procs.write_text(str(child.pid))
+    print("started supervisor", child.pid)
+
+
+def states() -> dict[str, str]:
+    # "supervisorctl status" exits 3 when anything does not run, and still prints all
+    lines = run([*ctl(), "status"], any_code=True) or ""
+    return {fields[0]: fields[1] for fields in map(str.split, lines.splitlines()) if len(fields) > 1}
+
+
+def ctl() -> list[str]:
+    return [str(VENV / "bin/supervisorctl"), "-c", str(LAB / "supervisord.conf")]
+
+
+def supervisorctl(*args: str) -> str | None:
+    return run([*ctl(), *args])
+
+
+def run(argv: list[str], *, any_code: bool = False) -> str | None:
+    """Standard output, or None when it failed."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
+    return (done.stdout or " ") if any_code or done.returncode == 0 else None
+
+
+def wait_for(what: str, seconds: float, ready: Callable[[], object], log: Path) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            tail = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
+            sys.exit(f"{what} did not answer within {seconds:.0f} s. The end of {log}:\n" + "\n".join(tail))
+        time.sleep(0.2)
+
+
+def orphans() -> list[int]:
+    """Daemons of this lab. Never a containerd shim, nor a kubectl or a runbook that merely names one of its files."""
+    return [int(e.name) for e in Path("/proc").glob("[0-9]*") if is_daemon(e)]
+
+
+def is_daemon(entry: Path) -> bool:
+    try:
+        argv = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    program = Path(argv[0]).name
+    if program.startswith("python"):
+        return argv[1:2] and argv[1] in SCRIPTS
+    if program in ("containerd", "tini"):
+        return any(a in (f"{LAB}/config/containerd.toml", f"{LAB}/supervisord.conf") for a in argv)
+    return argv[0] in DAEMONS
+
+
+def stop(pids: list[int]) -> None:
+    for signum, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        for pid in filter(alive, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+        end = time.monotonic() + seconds
+        while any(map(alive, pids)) and time.monotonic() < end:
+            time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
