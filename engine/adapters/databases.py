@@ -1,0 +1,114 @@
+"""PostgreSQL by pg8000 and Redis by redis-py: one question, one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from engine.core.action import Deadline
+from engine.core.ports import NoAnswerError
+from engine.core.redaction import Secret
+from engine.errors import PermanentError, TemporaryError
+
+_LONGEST = 10.0  # seconds to connect, and for an answer
+_STARTING = ("57P03", "53300", "57P01")  # cannot_connect_now, too_many_connections, admin_shutdown
+
+
+class SqlAndRedis:
+    """Asks PostgreSQL and Redis (port Databases)."""
+
+    def query(
+        self, host: str, port: int, database: str, user: str, password: Secret, statement: str, *, deadline: Deadline
+    ) -> Sequence[Sequence[Any]]:
+        """The rows. PermanentError when the server refuses the login or the statement."""
+        import pg8000.native
+
+        doing = f"PostgreSQL {user}@{host}:{port}/{database}"
+        deadline.check(doing)
+        timeout = min(_LONGEST, deadline.remaining())
+        with _postgres_errors(doing, timeout):
+            connection = pg8000.native.Connection(
+                user,
+                host=host,
+                port=port,
+                database=database,
+                password=password.reveal(),
+                timeout=timeout,
+                application_name="runbook",
+            )
+            try:
+                return list(connection.run(statement) or ())
+            finally:
+                connection.close()
+
+    def ping(self, host: str, port: int, password: Secret | None, *, deadline: Deadline) -> str:
+        """The answer to PING: `PONG`. PermanentError when the password is refused."""
+        import redis
+
+        doing = f"Redis {host}:{port}"
+        deadline.check(doing)
+        timeout = min(_LONGEST, deadline.remaining())
+        with _redis_errors(doing, timeout):
+            client: Any = redis.Redis(
+                host=host,
+                port=port,
+                password=password.reveal() if password else None,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                decode_responses=True,
+            )
+            try:
+                answer = client.execute_command("PING")
+            finally:
+                client.close()
+        return "PONG" if answer is True else str(answer)
+
+
+@contextmanager
+def _postgres_errors(doing: str, timeout: float) -> Iterator[None]:
+    from pg8000.exceptions import DatabaseError, InterfaceError
+
+    try:
+        yield
+    except DatabaseError as error:
+        details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        message = f"{doing}: {details.get('M', error)}"
+        if details.get("C") in _STARTING:
+            raise TemporaryError(message) from error
+        raise PermanentError(message) from error
+    except InterfaceError as error:
+        # pg8000 wraps the socket's error into its own text.
+        raise NoAnswerError(*_no_answer(doing, error, timeout)) from error
+    except OSError as error:
+        raise NoAnswerError(*_no_answer(doing, error, timeout)) from error
+
+
+@contextmanager
+def _redis_errors(doing: str, timeout: float) -> Iterator[None]:
+    import redis.exceptions as redis
+
+    try:
+        yield
+    except redis.AuthenticationError as error:
+        raise PermanentError(f"{doing}: {error}") from error
+    except redis.BusyLoadingError as error:
+        raise TemporaryError(f"{doing}: {error}") from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise NoAnswerError(*_no_answer(doing, error, timeout)) from error
+    except redis.RedisError as error:
+        raise PermanentError(f"{doing}: {error}") from error
+
+
+def _no_answer(doing: str, error: BaseException, timeout: float) -> tuple[str, str]:
+    """Message and cause of a NoAnswerError, from the error or what it was made from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return f"{doing}: connection refused", "refused"
+        if isinstance(cause, ConnectionResetError | BrokenPipeError):
+            return f"{doing}: connection reset", "reset"
+        if isinstance(cause, TimeoutError):
+            return f"{doing}: no answer within {timeout:.0f} s", "timeout"
+        cause = cause.__cause__ or cause.__context__
+    return f"{doing}: {error}", "unreachable"
