@@ -1,34 +1,34 @@
-"""Run a script in OpenBao's pod with a root token that lives no longer: configure.py RECOVERY EXEC... <SCRIPT.
+"""Run a script in OpenBao's pod with a token that lives no longer: configure.py RECOVERY JWT_COMMAND EXEC... <SCRIPT.
 
-The token is the one of the initialisation, if the last run did not get as far as revoking it, else a new one made with
-the recovery key. It reaches the pod on stdin and is in no command line, environment of ours, or file but RECOVERY.
+The token is the root token of the initialisation, if no run got as far as revoking it. Ever after it is one of the
+role `operator`, for which JWT_COMMAND (a JSON list) prints a Kubernetes token. It reaches the pod on stdin, and is in
+no command line, no environment of ours and, but for the root token until it is revoked, in no file.
 Prints what the script prints: one line for each thing it changed.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-# Reads the token from the first line, then runs the rest of stdin, or its own arguments.
+# Takes the token from the first line of stdin; the command sees the rest.
 WITH_TOKEN = 'IFS= read -r BAO_TOKEN; export BAO_TOKEN; exec "$@"'
 
 
 def main() -> None:
     """Configure, revoke, forget."""
-    recovery, command, script = Path(sys.argv[1]), sys.argv[2:], sys.stdin.read()
-    kept = json.loads(recovery.read_text())
+    recovery, jwt_command, command = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+    script, kept = sys.stdin.read(), json.loads(recovery.read_text())
     token = kept.get("root_token") or ""
     if not token or not alive(command, token):
-        token = new_root_token(command, kept["recovery_keys_b64"][0])
-        keep(recovery, kept | {"root_token": token})   # should we die now, the next run uses and revokes it
+        token = operator_token(jwt_command, command)
     print(run(command, ["sh", "-eu", "-c", WITH_TOKEN, "-", "sh", "-eu", "-s"], f"{token}\n{script}"), end="")
     run(command, ["sh", "-c", WITH_TOKEN, "-", "bao", "token", "revoke", "-self"], f"{token}\n")
-    keep(recovery, {name: value for name, value in kept.items() if name != "root_token"})
+    if "root_token" in kept:
+        keep(recovery, {name: value for name, value in kept.items() if name != "root_token"})
 
 
 def alive(command: list[str], token: str) -> bool:
@@ -37,21 +37,17 @@ def alive(command: list[str], token: str) -> bool:
     return subprocess.run(lookup, input=f"{token}\n", text=True, capture_output=True, check=False).returncode == 0
 
 
-def new_root_token(command: list[str], key: str) -> str:
-    """Make a root token with the recovery key ("Generate root tokens using unseal keys", OpenBao's documentation)."""
-    run(command, ["bao", "operator", "generate-root", "-cancel"])
-    begun = json.loads(run(command, ["bao", "operator", "generate-root", "-init", "-format=json"]))
-    step = ["bao", "operator", "generate-root", "-format=json", f"-nonce={begun['nonce']}", "-"]
-    encoded = json.loads(run(command, step, key))["encoded_token"]
-    mask = begun["otp"].encode()
-    return bytes(a ^ b for a, b in zip(base64.b64decode(encoded + "=="), mask, strict=False)).decode()
+def operator_token(jwt_command: list[str], command: list[str]) -> str:
+    """Log in as the role `operator`."""
+    jwt = run(jwt_command, [])
+    return run(command, ["bao", "write", "-field=token", "auth/kubernetes/login", "role=operator", "jwt=-"], jwt)
 
 
 def run(command: list[str], rest: list[str], stdin: str = "") -> str:
     """Run one command in the pod; a failure ends us with its own words, which never contain the token."""
     done = subprocess.run([*command, *rest], input=stdin, text=True, capture_output=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(rest[-3:])}: {done.stderr.strip()[-2000:]}")
+        sys.exit(f"{' '.join(rest or command)[-80:]}: {done.stderr.strip()[-2000:]}")
     return done.stdout
 
 
