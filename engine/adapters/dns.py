@@ -12,10 +12,10 @@ _LONGEST = 5.0  # seconds for one question, repeats included
 
 
 class DnsResolver:
-    """Asks one named server, or the system's (port Resolver)."""
+    """Asks one named server, or the system's (port NameResolver)."""
 
     def resolve(self, name: str, kind: str, *, server: str = "", deadline: Deadline) -> Sequence[str]:
-        """See Resolver. `server` is an address, or address:port."""
+        """See NameResolver. `server` is an address, or address:port."""
         import dns.exception
         import dns.rdatatype
         import dns.resolver

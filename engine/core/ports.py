@@ -368,7 +368,7 @@ class Network(Protocol):
         """Verify the server's certificate against `ca` (a file; empty: the system's). NoAnswerError when it fails."""
 
 
-class Resolver(Protocol):
+class NameResolver(Protocol):
     """DNS."""
 
     def resolve(self, name: str, kind: str, *, server: str = "", deadline: Deadline) -> Sequence[str]:
