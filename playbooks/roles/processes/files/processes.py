@@ -38,8 +38,7 @@ def start() -> None:
             (LAB / stale).unlink(missing_ok=True)
         launch()
         wait_for("supervisor", 20, lambda: supervisorctl("pid"), LAB / "log/tini.log")
-    update = supervisorctl("update") or ""
-    print(update, end="")
+    print((supervisorctl("update") or "").lstrip(), end="")
     # "update" starts what is new or changed; a daemon that gave up (FATAL) or was stopped by hand is started here
     for name, state in states().items():
         if state in {"FATAL", "STOPPED", "EXITED"} and name != "kubelet":

@@ -1,7 +1,22 @@
 #!/bin/sh
-# host_network.sh BRIDGE ADDRESS/BITS     prints what it changed, nothing when all is in place
+# host.sh LAB_DIR BRIDGE ADDRESS/BITS     prints what it changed, nothing when all is in place
 set -eu
-bridge=$1 address=$2
+lab=$1 bridge=$2 address=$3
+
+directory() { [ -d "$2" ] || { mkdir -p -m "$1" "$2"; echo "$2"; }; }
+
+directory 0755 "$lab"
+for name in config log supervisor.d containerd kubelet cni cni/bin cni/conf manifests podlogs pv; do
+  directory 0755 "$lab/$name"
+done
+for name in pki etcd audit; do directory 0700 "$lab/$name"; done
+[ -e "$lab/config/resolv.conf" ] || : >"$lab/config/resolv.conf"
+
+# The runtime looks for plugins in the lab's own directory: istio-cni adds one and must not write to the system's.
+for plugin in /usr/lib/cni/*; do
+  link="$lab/cni/bin/${plugin##*/}"
+  [ -e "$link" ] || { ln -sf "$plugin" "$link"; echo "$link"; }
+done
 
 [ -d "/sys/class/net/$bridge" ] || { ip link add "$bridge" type bridge; echo "bridge $bridge"; }
 ip -o address show dev "$bridge" | grep -qF " $address " || { ip address replace "$address" dev "$bridge"; echo "address $address"; }
