@@ -23,7 +23,6 @@ class EventType(StrEnum):
     """What can happen. `data` of each is documented in docs/journal.md."""
 
     RUN_STARTED = "run-started"
-    PLANNED = "planned"
     RESUMED = "resumed"
     ADOPTED = "adopted"
     STEP_STARTED = "step-started"
@@ -242,11 +241,8 @@ def _run_started(view: RunView, event: Event) -> None:
     for step in data["steps"]:
         step_id = StepId(step["id"])
         view.steps[step_id] = StepView(step_id, step["phase"], step["name"], step["action"])
-
-
-def _planned(view: RunView, event: Event) -> None:
-    view.plan_digest = event.data["digest"]
-    for document in event.data["changes"]:
+    view.plan_digest = data["plan"]
+    for document in data["changes"]:
         change = Change.from_json(document)
         view.steps[change.step].change = change
 
@@ -287,7 +283,6 @@ def _run_finished(view: RunView, event: Event) -> None:
 
 _FOLD_RUN = {
     EventType.RUN_STARTED: _run_started,
-    EventType.PLANNED: _planned,
     EventType.RESUMED: _resumed,
     EventType.STEP_STARTED: _step_started,
     EventType.STEP_FAILED: _step_failed,

@@ -35,9 +35,6 @@ def deploy(session: Session, plan: Plan) -> RunView:
         session.record.claim(run, since)
         recorder = Recorder(session.journal, RunView(run), session.deployer.observer)
         recorder.record(EventType.RUN_STARTED, data=_started(session, plan))
-        recorder.record(
-            EventType.PLANNED, data={"digest": plan.digest, "changes": [c.to_json() for c in plan.changes.values()]}
-        )
         return _carry(session, recorder)
 
 
@@ -95,6 +92,8 @@ def _started(session: Session, plan: Plan) -> dict[str, object]:
         "variables": session.variables,
         "target": session.target,
         "left_out": dict(plan.reasons),
+        "plan": plan.digest,
+        "changes": [c.to_json() for c in plan.changes.values()],
         "phases": [[p.id, p.title] for p in session.runbook.phases],
         "steps": [{"id": s.id, "phase": s.phase, "name": s.name, "action": s.action} for s in session.runbook.steps()],
     }

@@ -72,7 +72,8 @@ class Executor:
 
     def _ready(self, started: set[StepId]) -> Sequence[StepId]:
         done = {s for s, view in self.view.steps.items() if view.status.done}
-        return [s for s in self._graph.ready(done) if s not in started]
+        failed = {s for s, view in self.view.steps.items() if view.status is StepStatus.FAILED}
+        return self._graph.ready(done, failed, started)
 
     def _one(self, step: Step) -> StepStatus:
         changed = {s for s, view in self.view.steps.items() if view.intents}

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.core.change import Change
-from engine.core.history import RunView
 from engine.core.model import Step, StepId
 from engine.core.planning import Plan, plan_steps, with_author
 from engine.run.session import Session
@@ -37,8 +36,3 @@ def make_plan(session: Session, registered: Mapping[str, Any] | None = None) -> 
         changes={step: change for step, change in planned.items() if change is not None},
         reasons=reasons,
     )
-
-
-def planned_of(view: RunView) -> dict[StepId, Change]:
-    """The changes of a run's plan, addenda included."""
-    return {step.id: step.change for step in view.steps.values() if step.change is not None}

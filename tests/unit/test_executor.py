@@ -1,0 +1,191 @@
+"""Runs over a world in memory: order, failure, rollback, refusal, deferral. The world counts what really happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from engine.core.change import Fidelity, Verb
+from engine.core.history import EventType, RunStatus, RunView, StepStatus, runs
+from engine.core.model import OnFailure, Runbook, StepId
+from engine.core.planning import PlanError
+from engine.errors import PermanentError, RefusedError, TemporaryError
+from engine.run.deploy import deploy
+from engine.run.planner import make_plan
+from tests.fakes.runs import journal, runbook, session, step
+from tests.fakes.world import World
+
+
+def go(world: World, book: Runbook, tmp_path: Path) -> RunView:
+    opened = session(world, book, tmp_path, journal(tmp_path / "journal.db"))
+    view = deploy(opened, make_plan(opened))
+    assert runs(opened.journal.events())[view.id] == view, "the view must be what the journal says"
+    return view
+
+
+def statuses(view: RunView) -> dict[str, str]:
+    return {s.id.partition("/")[2]: s.status.value for s in view.steps.values()}
+
+
+def test_a_deploy_and_a_second_one(tmp_path: Path) -> None:
+    world = World()
+    book = runbook(("one", [step("a"), step("b")]), ("two", [step("c", phase="two")]))
+    first = go(world, book, tmp_path)
+    assert (first.status, first.exit_code, first.savepoints) == (RunStatus.SUCCEEDED, 0, ["one", "two"])
+    assert world.effects == [("set", "a"), ("set", "b"), ("set", "c")]
+    second = go(world, book, tmp_path)
+    assert set(statuses(second).values()) == {"unchanged"}
+    assert len(world.effects) == 3
+
+
+def test_a_failure_rolls_its_phase_back_in_reverse(tmp_path: Path) -> None:
+    world = World(things={"b": "b-old"}, broken={"d": PermanentError("no such image")})
+    book = runbook(
+        ("one", [step("a")]), ("two", [step("b", phase="two"), step("c", phase="two"), step("d", phase="two")])
+    )
+    view = go(world, book, tmp_path)
+    assert (view.status, view.exit_code, view.rollback_to) == (RunStatus.ROLLED_BACK, 1, "one")
+    assert world.things == {"a": "a-new", "b": "b-old"}
+    assert world.effects == [("set", n) for n in ("a", "b", "c", "c", "b")]
+    assert statuses(view) == {"a": "changed", "b": "undone", "c": "undone", "d": "undone"}
+    assert "no such image" in view.failure
+
+
+def test_an_undo_that_fails_leaves_the_others_to_come_back(tmp_path: Path) -> None:
+    world = World(broken={"c": PermanentError("no"), "undo b": PermanentError("")})
+    view = go(world, runbook(("one", [step("a"), step("b"), step("c")])), tmp_path)
+    assert (view.status, view.exit_code) == (RunStatus.ROLLBACK_INCOMPLETE, 3)
+    assert world.things == {"b": "b-new"}
+    assert view.steps[StepId("one/b")].undo_detail == "cannot be undone here"
+
+
+def test_rollback_stops_at_a_barrier(tmp_path: Path) -> None:
+    world = World(broken={"c": PermanentError("no")})
+    book = runbook(("one", [step("a"), step("b", irreversible="the schema is migrated"), step("c")]))
+    view = go(world, book, tmp_path)
+    assert view.status is RunStatus.ROLLBACK_INCOMPLETE
+    assert world.things == {"a": "a-new", "b": "b-new"}
+    assert "the schema is migrated" in view.steps[StepId("one/b")].undo_detail
+
+
+def test_residue_stays(tmp_path: Path) -> None:
+    world = World(broken={"b": PermanentError("no")})
+    view = go(world, runbook(("one", [step("a", more={"residue": True}), step("b")])), tmp_path)
+    assert view.status is RunStatus.ROLLED_BACK
+    assert world.things == {"a": "a-new"}
+    assert view.steps[StepId("one/a")].undo_detail == "kept a"
+
+
+def test_on_failure_stop_leaves_all_as_it_is(tmp_path: Path) -> None:
+    world = World(broken={"b": PermanentError("no")})
+    book = runbook(("one", [step("a"), step("b", on_failure=OnFailure.STOP)]))
+    view = go(world, book, tmp_path)
+    assert (view.status, view.exit_code) == (RunStatus.FAILED, 5)
+    assert world.things == {"a": "a-new"}
+
+
+def test_a_passing_trouble_is_tried_again(tmp_path: Path) -> None:
+    world = World(broken={"a": TemporaryError("429")})
+    view = go(world, runbook(("one", [step("a", delay=timedelta(0))])), tmp_path)
+    assert view.status is RunStatus.SUCCEEDED
+
+
+def test_a_moved_target_is_refused_and_not_touched(tmp_path: Path) -> None:
+    world = World(things={"b": "b-old"})
+    opened = session(
+        world, runbook(("one", [step("a"), step("b"), step("c")])), tmp_path, journal(tmp_path / "journal.db")
+    )
+    plan = make_plan(opened)
+    world.things["b"] = "b-moved"
+    view = deploy(opened, plan)
+    assert (view.status, view.exit_code) == (RunStatus.REFUSED, 4)
+    assert world.things == {"b": "b-moved"}
+    assert ("set", "b") not in world.effects
+    assert ("set", "c") not in world.effects
+    assert "b: planned" in view.failure
+
+
+def test_a_failed_check_fails_the_step(tmp_path: Path) -> None:
+    world = World()
+    book = runbook(("one", [step("a", params={"name": "a", "value": "v", "check": True})]))
+    assert go(world, book, tmp_path).steps[StepId("one/a")].checks["thing name=a is=v"].ok
+
+
+def test_deferred_steps_are_planned_in_their_turn(tmp_path: Path) -> None:
+    world = World()
+    book = runbook(("one", [step("a"), step("b", more={"needs": "a"})]))
+    opened = session(world, book, tmp_path, journal(tmp_path / "journal.db"))
+    plan = make_plan(opened)
+    assert plan.changes[StepId("one/b")].fidelity is Fidelity.DEFERRED
+    view = deploy(opened, plan)
+    assert view.status is RunStatus.SUCCEEDED
+    change = view.steps[StepId("one/b")].change
+    assert change is not None
+    assert (change.verb, change.fidelity) == (Verb.CREATE, Fidelity.EXACT)
+    assert EventType.ADDENDUM in {e.type for e in opened.journal.events()}
+
+
+def test_what_nothing_creates_is_no_deferral(tmp_path: Path) -> None:
+    world = World(things={"a": "a-new"})
+    book = runbook(("one", [step("a"), step("b", more={"needs": "x"})]))
+    with pytest.raises(PlanError, match="one/b: x does not exist yet, and no earlier step creates it"):
+        go(world, book, tmp_path)
+
+
+def test_registered_values_reach_later_steps(tmp_path: Path) -> None:
+    world = World()
+    book = runbook(("one", [step("a", register="first"), step("b", more={"wants": "first"})]))
+    assert go(world, book, tmp_path).status is RunStatus.SUCCEEDED
+
+
+def test_skipped_steps_are_shown_as_such(tmp_path: Path) -> None:
+    world = World()
+    view = go(world, runbook(("one", [step("a", when="never"), step("b")])), tmp_path)
+    assert statuses(view) == {"a": "skipped", "b": "changed"}
+    assert view.steps[StepId("one/a")].reason == "when: never"
+
+
+@pytest.mark.parametrize("fresh", [None, timedelta(hours=1)])
+def test_events_happen_once_per_run_or_once_per_window(tmp_path: Path, fresh: timedelta | None) -> None:
+    world = World()
+    book = runbook(("one", [step("e", "once", fresh=fresh)]))
+    go(world, book, tmp_path)
+    go(world, book, tmp_path)
+    assert len(world.effects) == (2 if fresh is None else 1)
+
+
+def test_parallel_steps_all_run_and_dependents_wait(tmp_path: Path) -> None:
+    world = World()
+    free = [step(n) for n in ("a", "b", "c", "d")]
+    last = step("z", needs=[f"one/{n}" for n in ("a", "b", "c", "d")])
+    book = runbook(("one", [*_unchained(free), last]))
+    go(world, book, tmp_path)
+    assert world.effects[-1] == ("set", "z")
+    assert sorted(world.effects[:4]) == [("set", n) for n in ("a", "b", "c", "d")]
+
+
+def _unchained(steps: Sequence[object]) -> Sequence[object]:
+    return steps
+
+
+def test_an_unfinished_run_is_not_passed_over(tmp_path: Path) -> None:
+    world = World()
+    book = runbook(("one", [step("a")]))
+    opened = session(world, book, tmp_path, journal(tmp_path / "journal.db"))
+    opened.deployer.cancelled.set()
+    assert deploy(opened, make_plan(opened)).status is RunStatus.STOPPED
+    with pytest.raises(RefusedError, match="runbook resume test"):
+        deploy(opened, make_plan(opened))
+
+
+def test_a_stopped_run_leaves_steps_pending(tmp_path: Path) -> None:
+    world = World()
+    opened = session(world, runbook(("one", [step("a")])), tmp_path, journal(tmp_path / "journal.db"))
+    opened.deployer.cancelled.set()
+    view = deploy(opened, make_plan(opened))
+    assert view.steps[StepId("one/a")].status is StepStatus.PENDING
+    assert view.exit_code == 130
+    assert world.effects == []
