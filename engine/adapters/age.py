@@ -23,6 +23,10 @@ class Age:
         self._recipients = tuple(recipients)
         self._identities = identities
 
+    @property
+    def recipients(self) -> Sequence[str]:
+        return self._recipients
+
     def encrypt(self, source: Iterator[bytes], target: Path) -> None:
         """See Encryption. `target` is made with mode 0600 and removed when anything fails, `source` included."""
         import pyrage

@@ -232,6 +232,10 @@ class ObjectStore(Protocol):
 class Encryption(Protocol):
     """age, to the environment's recipients."""
 
+    @property
+    def recipients(self) -> Sequence[str]:
+        """Public keys of those who can read what is encrypted."""
+
     def encrypt(self, source: Iterator[bytes], target: Path) -> None:
         """Encrypt a stream to a file; never a plain copy on disk."""
 

@@ -1,0 +1,149 @@
+"""`bucket`: a bucket in the object store, with the settings that make it fit for backups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.core.action import CheckSpec, Context, Kind
+from engine.core.change import (
+    ABSENT,
+    Change,
+    Delta,
+    DiffLine,
+    Fidelity,
+    Fingerprint,
+    Outcome,
+    Preimage,
+    Reading,
+    State,
+    Verb,
+)
+from engine.core.model import ObjectId
+from engine.core.ports import ObjectStore
+
+OWNED = {"managed-by": "runbook"}
+_EXISTS = Fingerprint("exists")
+
+
+class BucketParams(BaseModel):
+    """One bucket and its settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name, unique in the object store.")
+    versioning: bool = Field(default=True, description="Keep what is overwritten or deleted.")
+    encryption: bool = Field(default=True, description="Encrypt at rest by default.")
+    public_access: Literal["blocked", "unmanaged"] = Field(
+        default="blocked", description="`blocked`: nothing in it can be made public; `unmanaged`: not looked at."
+    )
+
+    def wanted(self) -> Mapping[str, Any]:
+        """The declared settings in the form of ObjectStore.bucket."""
+        settings: dict[str, Any] = {"versioning": self.versioning, "encryption": self.encryption}
+        if self.public_access == "blocked":
+            settings["public_access"] = "blocked"
+        return settings
+
+
+class BucketAction:
+    """The bucket is one object, each declared setting another.
+
+    A setting that is off reads as absent, as does one of a bucket that is not there: so a bucket whose creation
+    was interrupted stands half at `after`, half at `before`, and apply goes on.
+    """
+
+    key: ClassVar[str] = "bucket"
+    kind: ClassVar[Kind] = Kind.STATE
+    Params: ClassVar[type] = BucketParams
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def read(self, params: BucketParams, ctx: Context) -> Reading:
+        found = self._objects.bucket(params.name)
+        if found is None:
+            return Reading({}, None)
+        state = {_object(params): _EXISTS}
+        for setting in params.wanted():
+            fingerprint = _fingerprint(found[setting])
+            if fingerprint != ABSENT:
+                state[_object(params, setting)] = fingerprint
+        return Reading(state, found)
+
+    def plan(self, params: BucketParams, now: Reading, ctx: Context) -> Change:
+        """What is created stays (residue): it may hold backups by a rollback. A changed setting goes back."""
+        found: Mapping[str, Any] | None = now.detail
+        objects = {
+            _object(params): Delta(
+                before=now.state.get(_object(params), ABSENT),
+                after=_EXISTS,
+                diff=() if found else (DiffLine("bucket", None, params.name),),
+                undo_to=_EXISTS if found else None,
+            )
+        }
+        for setting, value in params.wanted().items():
+            before = now.state.get(_object(params, setting), ABSENT)
+            objects[_object(params, setting)] = Delta(
+                before=before,
+                after=_fingerprint(value),
+                diff=tuple(_lines(setting, found, value)),
+                undo_to=before if found else None,
+            )
+        changed = any(delta.before != delta.after for delta in objects.values())
+        verb = Verb.CREATE if not found else Verb.UPDATE if changed else Verb.NONE
+        return Change(step=ctx.step, verb=verb, fidelity=Fidelity.EXACT, objects=objects)
+
+    def capture(self, params: BucketParams, change: Change, now: Reading, ctx: Context) -> Preimage:
+        found: Mapping[str, Any] | None = now.detail
+        return Preimage(references={"settings": {s: found[s] for s in params.wanted()} if found else None})
+
+    def apply(self, params: BucketParams, change: Change, ctx: Context) -> Outcome:
+        if change.verb is Verb.CREATE:
+            self._objects.create_bucket(params.name)
+            self._objects.set_bucket(params.name, "tags", OWNED)
+        found = self._objects.bucket(params.name) or {}
+        set_now = [setting for setting, value in params.wanted().items() if found.get(setting) != value]
+        for setting in set_now:
+            self._objects.set_bucket(params.name, setting, params.wanted()[setting])
+        did = "created" if change.verb is Verb.CREATE else f"set {', '.join(set_now) or 'nothing'}"
+        return Outcome(summary=f"bucket {params.name}: {did}", outputs={"name": params.name})
+
+    def read_back(self, params: BucketParams, change: Change, preimage: Preimage, ctx: Context) -> State:
+        return self.read(params, ctx).state
+
+    def undo(self, params: BucketParams, change: Change, preimage: Preimage, ctx: Context) -> Outcome:
+        old: Mapping[str, Any] | None = preimage.references["settings"]
+        found = self._objects.bucket(params.name)
+        if old is None or found is None:
+            return Outcome(summary=f"bucket {params.name} stays: it may hold backups")
+        back = [setting for setting, value in old.items() if found[setting] != value]
+        for setting in back:
+            self._objects.set_bucket(params.name, setting, old[setting])
+        return Outcome(summary=f"bucket {params.name}: {', '.join(back) or 'nothing'} set back")
+
+    def checks(self, params: BucketParams) -> Sequence[CheckSpec]:
+        return ()
+
+
+def _object(params: BucketParams, setting: str = "") -> ObjectId:
+    return ObjectId(f"bucket {params.name}{' ' + setting if setting else ''}")
+
+
+def _fingerprint(value: Any) -> Fingerprint:
+    if value in (False, "open"):
+        return ABSENT
+    return Fingerprint("on" if value is True else str(value))
+
+
+def _lines(setting: str, found: Mapping[str, Any] | None, value: Any) -> Iterator[DiffLine]:
+    if found is None:
+        yield DiffLine(setting, None, _shown(value))
+    elif found[setting] != value:
+        yield DiffLine(setting, _shown(found[setting]), _shown(value))
+
+
+def _shown(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, str(value))
