@@ -1,0 +1,94 @@
+"""`http`: a request and the answer it must get, or that none may come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from engine.checks.looking import CheckModel, elapsed, finding_of, refusal_of, shorten
+from engine.core.action import Context, Finding
+from engine.core.ports import Cluster, Http, Response
+
+
+class HttpParams(CheckModel):
+    """One request. Redirects are answers, not followed."""
+
+    url: str = Field(pattern=r"^https?://", description="What is asked; its host is also the Host header and the SNI.")
+    method: str = Field(default="GET", description="HTTP method.")
+    status: int = Field(default=200, ge=100, le=599, description="The status it must answer.")
+    contains: str = Field(default="", description="Text that the body must contain.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers to send.")
+    body: Any = Field(default=None, description="Body to send; a mapping or list goes as JSON.")
+    ca: str = Field(default="", description="CA file that must have signed the certificate; empty: the system's.")
+    resolve: str = Field(
+        default="", description="IP address (or address:port) to connect to instead of the URL's host."
+    )
+    service: str = Field(default="", description="`namespace/name:port` to connect to by a tunnel instead.")
+    refused: bool = Field(default=False, description="True: it must not answer at all (refused, reset or silence).")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> HttpParams:
+        if self.resolve and self.service:
+            raise ValueError("`resolve` and `service` exclude each other")
+        return self
+
+
+class HttpCheck:
+    """Asks over HTTP or HTTPS."""
+
+    key: ClassVar[str] = "http"
+    Params: ClassVar[type] = HttpParams
+
+    def __init__(self, http: Http, cluster: Cluster) -> None:
+        self._http = http
+        self._cluster = cluster
+
+    def run(self, params: HttpParams, ctx: Context) -> Finding:
+        if params.refused:
+            return refusal_of(lambda: f"answered {self._ask(params, ctx).status}")
+        return finding_of(lambda: self._look(params, ctx))
+
+    def _look(self, params: HttpParams, ctx: Context) -> Finding:
+        start = time.monotonic()
+        answer = self._ask(params, ctx)
+        took = elapsed(start)
+        if answer.status != params.status:
+            return Finding(
+                False, f"answered {answer.status}, wanted {params.status}: {shorten(answer.body) or 'no body'}"
+            )
+        if params.contains and params.contains not in answer.body:
+            return Finding(False, f"{answer.status}, but the body lacks '{params.contains}': {shorten(answer.body)}")
+        has = f", body has '{params.contains}'" if params.contains else ""
+        return Finding(True, f"{answer.status} in {took}{has}")
+
+    def _ask(self, params: HttpParams, ctx: Context) -> Response:
+        with self._place(params) as place:
+            return self._http.request(
+                params.method,
+                params.url,
+                connect_to=place,
+                ca=str(ctx.inputs.path(params.ca)) if params.ca else "",
+                headers=params.headers,
+                body=params.body,
+                deadline=ctx.deadline,
+            )
+
+    @contextmanager
+    def _place(self, params: HttpParams) -> Iterator[tuple[str, int] | None]:
+        if params.service:
+            with self._cluster.tunnel(params.service) as place:
+                yield place
+        elif params.resolve:
+            parts = urlsplit(params.url)
+            default = parts.port or (443 if parts.scheme == "https" else 80)
+            host, _, port = (
+                params.resolve.partition(":") if params.resolve.count(":") == 1 else (params.resolve, "", "")
+            )
+            yield host, int(port or default)
+        else:
+            yield None

@@ -1,0 +1,93 @@
+"""`jsonrpc`: a JSON-RPC 2.0 call over HTTP and the value in its answer; `grows` looks twice."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from engine.checks.looking import Expected, as_number, finding_of, shorten
+from engine.core.action import Context, Finding
+from engine.core.ports import Cluster, Http
+from engine.errors import PermanentError, TemporaryError
+
+
+class JsonRpcParams(Expected):
+    """One call."""
+
+    url: str = Field(default="", pattern=r"^(https?://.*)?$", description="Where the server is.")
+    service: str = Field(default="", description="`namespace/name:port` instead, reached by a tunnel.")
+    path: str = Field(default="result", description="Where the value is in the answer, as names and numbers with dots.")
+    method: str = Field(min_length=1, description="Method to call.")
+    params: list[Any] | dict[str, Any] = Field(default_factory=list, description="Its parameters.")
+    grows: bool = Field(default=False, description="True: the value must be a number that is larger in a second look.")
+    seconds: float = Field(default=5, gt=0, le=300, description="How long after the first look the second one comes.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> JsonRpcParams:
+        if bool(self.url) == bool(self.service):
+            raise ValueError("wants exactly one of `url` and `service`")
+        return self
+
+
+class JsonRpcCheck:
+    """Calls a method."""
+
+    key: ClassVar[str] = "jsonrpc"
+    Params: ClassVar[type] = JsonRpcParams
+
+    def __init__(self, http: Http, cluster: Cluster) -> None:
+        self._http = http
+        self._cluster = cluster
+
+    def run(self, params: JsonRpcParams, ctx: Context) -> Finding:
+        return finding_of(lambda: self._grows(params, ctx) if params.grows else self._look(params, ctx))
+
+    def _look(self, params: JsonRpcParams, ctx: Context) -> Finding:
+        finding = params.judge(self._value(params, ctx))
+        return Finding(finding.ok, f"{params.method} {params.path}: {finding.saw}")
+
+    def _grows(self, params: JsonRpcParams, ctx: Context) -> Finding:
+        first = self._number(params, ctx)
+        ctx.progress(f"{params.method}: {first:g}; looking again in {params.seconds:g} s")
+        ctx.deadline.wait(params.seconds)
+        ctx.deadline.check(f"waiting for {params.method} to grow")
+        second = self._number(params, ctx)
+        return Finding(second > first, f"{params.method} {params.path}: {first:g} → {second:g} in {params.seconds:g} s")
+
+    def _number(self, params: JsonRpcParams, ctx: Context) -> float:
+        value = self._value(params, ctx)
+        number = as_number(value)
+        if number is None:
+            raise PermanentError(f"{params.method} {params.path}: {shorten(str(value))} is no number")
+        return number
+
+    def _value(self, params: JsonRpcParams, ctx: Context) -> Any:
+        call = {"jsonrpc": "2.0", "id": 1, "method": params.method, "params": params.params}
+        # The name in the URL only fills the Host header when a tunnel leads there.
+        url = params.url or f"http://{params.service.partition('/')[2]}/"
+        with self._cluster.tunnel(params.service) if params.service else nullcontext() as place:
+            answer = self._http.request("POST", url, connect_to=place, body=call, deadline=ctx.deadline)
+        try:
+            document = json.loads(answer.body)
+        except ValueError:
+            raise TemporaryError(
+                f"{params.method}: answered {answer.status} without JSON: {shorten(answer.body)}"
+            ) from None
+        if not isinstance(document, dict) or document.get("error"):
+            raise TemporaryError(f"{params.method}: answered {shorten(answer.body)}")
+        return _at(document, params.path)
+
+
+def _at(document: Any, path: str) -> Any:
+    """The value at `result.peers.0.id`; None when it is not there."""
+    for part in path.split("."):
+        if isinstance(document, dict):
+            document = document.get(part)
+        elif isinstance(document, list) and part.isdigit() and int(part) < len(document):
+            document = document[int(part)]
+        else:
+            return None
+    return document

@@ -1,0 +1,124 @@
+"""What the families of checks share: how they get to a service, what counts as a finding, what a value must be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from engine.core.action import Finding
+from engine.core.ports import Cluster, NoAnswerError
+from engine.errors import NotYetError, PermanentError, TemporaryError
+
+_FIRM = {"refused", "reset", "timeout"}  # a mistyped name or a wrong CA is no proof that something is closed
+
+
+class CheckModel(BaseModel):
+    """Base of every family's parameters: unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Reached(CheckModel):
+    """Something behind a Kubernetes service or at an address; exactly one of them."""
+
+    service: str = Field(default="", description="`namespace/name:port`, reached by a tunnel to one of its ready pods.")
+    address: str = Field(default="", description="`host:port`, reached from where the engine runs.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Reached:
+        if bool(self.service) == bool(self.address):
+            raise ValueError("wants exactly one of `service` and `address`")
+        if self.address:
+            split_address(self.address)
+        return self
+
+
+class Expected(CheckModel):
+    """What a value must be; nothing said means that there is one."""
+
+    equals: Any = Field(default=None, description="The value as it must be; compared as text when the types differ.")
+    at_least: float | None = Field(default=None, description="The smallest number it may be.")
+
+    def judge(self, value: Any) -> Finding:
+        """Is this value as expected? The finding says the value."""
+        if self.equals is not None:
+            ok = _same(value, self.equals)
+            return Finding(ok, f"{value}" if ok else f"{value}, wanted {self.equals}")
+        if self.at_least is not None:
+            number = as_number(value)
+            if number is None:
+                return Finding(False, f"{value}, which is no number")
+            ok = number >= self.at_least
+            return Finding(ok, f"{number:g}" if ok else f"{number:g}, wanted at least {self.at_least:g}")
+        return Finding(value is not None, f"{value}")
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, int | float) and not isinstance(wanted, bool):
+        return as_number(value) == wanted
+    return bool(value == wanted) or str(value) == str(wanted)
+
+
+def as_number(value: Any) -> float | None:
+    """A number, also from text and from the hexadecimal text that JSON-RPC servers use; None when it is none."""
+    if isinstance(value, str) and value.lower().startswith("0x"):
+        try:
+            return float(int(value, 16))
+        except ValueError:
+            return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"'{address}' is not host:port")
+    return host.strip("[]"), int(port)
+
+
+@contextmanager
+def reach(cluster: Cluster, service: str, address: str) -> Iterator[tuple[str, int]]:
+    """Host and port to connect to, through a tunnel when it is a service."""
+    if service:
+        with cluster.tunnel(service) as place:
+            yield place
+    else:
+        yield split_address(address)
+
+
+def finding_of(look: Callable[[], Finding]) -> Finding:
+    """One look. No answer, and an answer that is a refusal, are findings; only a wrong request raises."""
+    try:
+        return look()
+    except (TemporaryError, NotYetError, PermanentError) as error:
+        return Finding(False, str(error))
+
+
+def refusal_of(connect: Callable[[], str]) -> Finding:
+    """One look where being refused is right. `connect` returns what it saw when it was let in."""
+    try:
+        saw = connect()
+    except NoAnswerError as error:
+        return Finding(error.cause in _FIRM, str(error))
+    except (TemporaryError, NotYetError, PermanentError) as error:
+        return Finding(False, str(error))
+    return Finding(False, f"{saw}; it should be refused")
+
+
+def elapsed(since: float) -> str:
+    """`12 ms` since a time of `time.monotonic`."""
+    return f"{(time.monotonic() - since) * 1000:.0f} ms"
+
+
+def shorten(text: str, length: int = 120) -> str:
+    """One line of at most that many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

@@ -1,0 +1,51 @@
+"""`tls`: the certificate a server shows, whom it is for and how long it holds."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from engine.checks.looking import CheckModel, finding_of, split_address
+from engine.core.action import Context, Finding
+from engine.core.ports import Network
+
+
+class TlsParams(CheckModel):
+    """One TLS server."""
+
+    address: str = Field(description="`host:port` to connect to.")
+    server_name: str = Field(
+        default="", description="Name that is asked for and must be in the certificate; empty: the host."
+    )
+    ca: str = Field(default="", description="CA file that must have signed it; empty: the system's.")
+    days_left: int = Field(default=14, ge=0, description="How many days it must still be valid.")
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        split_address(address)
+        return address
+
+
+class TlsCheck:
+    """Verifies chain and name as a client does, then looks at the dates."""
+
+    key: ClassVar[str] = "tls"
+    Params: ClassVar[type] = TlsParams
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def run(self, params: TlsParams, ctx: Context) -> Finding:
+        return finding_of(lambda: self._look(params, ctx))
+
+    def _look(self, params: TlsParams, ctx: Context) -> Finding:
+        host, port = split_address(params.address)
+        ca = str(ctx.inputs.path(params.ca)) if params.ca else ""
+        shown = self._network.certificate(host, port, params.server_name or host, ca=ca, deadline=ctx.deadline)
+        left = (shown.not_after - ctx.now).days
+        saw = f"expires in {left} days, issuer {shown.issuer}, {shown.protocol}"
+        if left < params.days_left:
+            return Finding(False, f"{saw}; wanted {params.days_left} days")
+        return Finding(True, saw)
