@@ -22,6 +22,7 @@ done
 ip -o address show dev "$bridge" | grep -qF " $address " || { ip address replace "$address" dev "$bridge"; echo "address $address"; }
 ip -o link show dev "$bridge" | grep -q '[<,]UP[,>]' || { ip link set "$bridge" up; echo "$bridge up"; }
 
+[ -e "$lab/config/ip_forward.before" ] || cat /proc/sys/net/ipv4/ip_forward >"$lab/config/ip_forward.before"   # for clean-lab
 [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || { echo 1 >/proc/sys/net/ipv4/ip_forward; echo "IPv4 forwarding"; }
 
 # Before the first pod: the first `ip netns add` on a machine binds /run/netns onto itself and so doubles every mount
