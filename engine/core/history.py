@@ -169,6 +169,8 @@ class RunView:
     """One run, as the journal tells it."""
 
     id: str
+    kind: str = "deploy"
+    """`deploy` or `verify`."""
     environment: str = ""
     runbook: str = ""
     title: str = ""
@@ -235,6 +237,7 @@ def _nothing(_view: RunView, _event: Event) -> None:
 
 def _run_started(view: RunView, event: Event) -> None:
     data = event.data
+    view.kind = data["kind"]
     view.environment, view.runbook, view.title = data["environment"], data["runbook"], data["title"]
     view.holder, view.pid, view.now, view.inputs = data["holder"], data["pid"], data["now"], data["inputs"]
     view.phases, view.started, view.status = dict(data["phases"]), event.at, RunStatus.RUNNING
@@ -274,7 +277,9 @@ def _phase_finished(view: RunView, event: Event) -> None:
 
 
 def _rollback_started(view: RunView, event: Event) -> None:
-    view.status, view.rollback_to = RunStatus.ROLLING_BACK, event.data["to"]
+    view.status, view.rollback_to, view.exit_code = RunStatus.ROLLING_BACK, event.data["to"], None
+    if event.data["whole"]:
+        view.savepoints.clear()
 
 
 def _run_finished(view: RunView, event: Event) -> None:

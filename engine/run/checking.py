@@ -52,7 +52,8 @@ class Proofs:
 def run_checks(
     specs: Sequence[CheckSpec], ctx: Context, parts: Parts, recorder: Recorder, proofs: Proofs, state: str
 ) -> None:
-    """Run each check and record what it saw. CheckFailedError on the first that does not pass in time."""
+    """Run each check and record what it saw. CheckFailedError names those that do not pass in time."""
+    failed: list[str] = []
     for spec in specs:
         name = spec.describe()
         proof = proofs.find(ctx.step, name, state, spec.fresh, ctx.now)
@@ -64,7 +65,9 @@ def run_checks(
         data = {"check": name, "ok": finding.ok, "saw": finding.saw, "state": state}
         recorder.record(EventType.CHECKED, ctx.step, data)
         if not finding.ok:
-            raise CheckFailedError(f"check {name}: {finding.saw}")
+            failed.append(f"check {name}: {finding.saw}")
+    if failed:
+        raise CheckFailedError("\n".join(failed))
 
 
 def await_finding(spec: CheckSpec, ctx: Context, parts: Parts) -> Finding:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import asdict
 
 from engine.core.action import Deadline
-from engine.core.history import EventType, RunView, runs
+from engine.core.history import EventType, RunView, StepStatus, runs
 from engine.core.planning import Plan
 from engine.errors import RefusedError
 from engine.run.checking import Proofs
@@ -34,7 +35,7 @@ def deploy(session: Session, plan: Plan) -> RunView:
             )
         session.record.claim(run, since)
         recorder = Recorder(session.journal, RunView(run), session.deployer.observer)
-        recorder.record(EventType.RUN_STARTED, data=_started(session, plan))
+        recorder.record(EventType.RUN_STARTED, data=run_started(session, plan, "deploy"))
         return _carry(session, recorder)
 
 
@@ -49,6 +50,49 @@ def resume(session: Session, view: RunView) -> RunView:
         return _carry(session, recorder)
 
 
+def rollback_run(session: Session, view: RunView) -> RunView:
+    """Take a finished run back, all of it, from its kept inputs. Data that was announced as residue stays."""
+    with lease(session.state, session.environment, view.id, view.started):
+        session.journal.verify()
+        newer = list(runs(session.journal.events()).values())
+        later = [v.id for v in newer[[v.id for v in newer].index(view.id) + 1 :] if _deployed(v, view.environment)]
+        if later:
+            raise RefusedError(
+                f"run {view.id} is not the last of {view.environment}: roll back {', '.join(reversed(later))} first"
+            )
+        session.record.claim(view.id, view.started)
+        recorder = Recorder(session.journal, view, session.deployer.observer)
+        recorder.record(EventType.ROLLBACK_STARTED, data={"to": "the start", "whole": True})
+        return _carry(session, recorder)
+
+
+def _deployed(view: RunView, environment: str) -> bool:
+    """A later deploy that changed something and stands."""
+    return (
+        view.kind == "deploy"
+        and view.environment == environment
+        and any(s.intents and s.status is not StepStatus.UNDONE for s in view.steps.values())
+    )
+
+
+def adopt(session: Session) -> str:
+    """Take the environment's record over from another journal. Returns what was there, for a person.
+
+    The other journal's unfinished steps are in doubt: the next plan reads everything afresh. Its preimages are not
+    at hand here, so what it had begun cannot be rolled back from here.
+    """
+    with lease(session.state, session.environment, "adopt", session.deployer.now.isoformat()):
+        session.journal.verify()
+        found = session.record.look()
+        if found is None:
+            return "there is no environment record yet: nothing to adopt"
+        run = new_run_id(session)
+        session.journal.append(EventType.ADOPTED, run, data=asdict(found))
+        session.record.claim(run, session.deployer.now.isoformat(timespec="seconds"), adopt=True)
+        session.record.release()
+        return f"run {found.run} of journal {found.journal} ({found.holder}, since {found.since}, {found.state})"
+
+
 def open_run(session: Session) -> RunView | None:
     """The environment's unfinished run, if there is one."""
     return unfinished(runs(session.journal.events()), session.environment)
@@ -56,7 +100,7 @@ def open_run(session: Session) -> RunView | None:
 
 def unfinished(views: dict[str, RunView], environment: str) -> RunView | None:
     """The newest open run of an environment."""
-    mine = [v for v in views.values() if v.environment == environment and v.status.open]
+    mine = [v for v in views.values() if v.kind == "deploy" and v.environment == environment and v.status.open]
     return mine[-1] if mine else None
 
 
@@ -80,8 +124,10 @@ def _carry(session: Session, recorder: Recorder) -> RunView:
     return recorder.view
 
 
-def _started(session: Session, plan: Plan) -> dict[str, object]:
+def run_started(session: Session, plan: Plan, kind: str) -> dict[str, object]:
+    """What a run's first event holds: who, what, on which inputs, and the whole plan."""
     return {
+        "kind": kind,
         "environment": session.environment,
         "runbook": session.runbook.name,
         "title": session.runbook.title,

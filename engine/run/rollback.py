@@ -40,7 +40,7 @@ def rollback(
     view = recorder.view
     if not view.rollback_to:
         to = view.savepoints[-1] if view.savepoints else "the start"
-        recorder.record(EventType.ROLLBACK_STARTED, data={"to": to})
+        recorder.record(EventType.ROLLBACK_STARTED, data={"to": to, "whole": False})
     complete = True
     for step in to_undo(order, view.steps, view.savepoints):
         if parts.cancelled.is_set():

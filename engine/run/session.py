@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
 from engine.core.model import Runbook
 from engine.core.order import Graph
@@ -33,3 +35,13 @@ class Session:
     """Digest of the environment's variables."""
     target: str
     """The cluster's uid, empty while there is none."""
+    resources: ExitStack = field(default_factory=ExitStack)
+    """Tunnels and connections, closed when the command ends."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.resources.close()
