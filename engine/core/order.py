@@ -1,7 +1,7 @@
 """In which order steps run: a graph of steps and phases, pure and stable.
 
 A phase stands in the graph as two points, its begin and its end: a step waits for the begin of its phase, the end for
-every step, and a begin for the ends of the phases it needs. So the graph grows with what is written, not with its square.
+every step, and a begin for the ends of the phases it needs. So the graph grows with what is written, not its square.
 """
 
 from __future__ import annotations

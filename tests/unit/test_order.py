@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random as randomness
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,7 +124,7 @@ def test_every_step_once_and_after_what_it_waits_for(book: Runbook) -> None:
 
 
 @given(runbooks(), st.randoms())
-def test_running_whatever_is_ready_reaches_the_end(book: Runbook, random) -> None:  # noqa: ANN001
+def test_running_whatever_is_ready_reaches_the_end(book: Runbook, random: randomness.Random) -> None:
     graph, model = Graph.of(book), closure(book)
     done: list[StepId] = []
     while len(done) < len(graph.order):
