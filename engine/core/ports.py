@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.core.action import Deadline
+from engine.core.action import Context, Deadline
+from engine.core.model import StepId
 from engine.core.redaction import Secret
 from engine.errors import TemporaryError
 
@@ -60,8 +61,17 @@ class Cluster(Protocol):
     def api_versions(self) -> Sequence[str]:
         """`group/version` and `group/version/Kind`, as Helm's `--api-versions` wants them."""
 
-    def look(self, objects: Sequence[Manifest], *, manager: str) -> Sequence[Look]:
-        """GET plus dry run of each, several at once. 4xx of the dry run is PermanentError with the object's name."""
+    def namespaced(self, api_version: str, kind: str) -> bool | None:
+        """Whether objects of this kind live in a namespace; None when the kind is not served."""
+
+    def masked(self, manifest: Manifest) -> Manifest:
+        """A Secret with keyed hashes for values, as `look` shows it; any other object as it is."""
+
+    def look(self, objects: Sequence[Manifest], *, manager: str, dry_run: bool = True) -> Sequence[Look]:
+        """GET plus dry run of each, several at once. 4xx of the dry run is PermanentError with the object's name.
+
+        Without the dry run an object needs no more than what names it.
+        """
 
     def apply(self, manifest: Manifest, *, manager: str) -> Manifest:
         """Server-side apply with force. Retries `kind not served` for some seconds after a CRD."""
@@ -309,6 +319,43 @@ class Playbooks(Protocol):
         progress: Callable[[str], None],
         deadline: Deadline,
     ) -> PlayResult: ...
+
+
+class PlaybookRecords(Protocol):
+    """What a playbook step last succeeded with. Plain JSON: digests, never values."""
+
+    def read(self, step: StepId) -> Mapping[str, Any] | None: ...
+
+    def write(self, step: StepId, record: Mapping[str, Any]) -> None: ...
+
+    def remove(self, step: StepId) -> None:
+        """No record already is fine."""
+
+
+# --- What the engine itself offers to events --------------------------------------------------------------------
+
+
+class Evidence(Protocol):
+    """What earlier events left in the journal."""
+
+    def find(self, ctx: Context) -> Mapping[str, Any] | None:
+        """Evidence under `ctx.key` when it is set, else the newest of that step within `ctx.fresh`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person said: who, when (UTC, ISO 8601), and whether it was yes."""
+
+    by: str
+    at: str
+    yes: bool
+
+
+class Asker(Protocol):
+    """A person at the terminal."""
+
+    def ask(self, question: str) -> Answer | None:
+        """None when nobody can be asked: no terminal, or `--no-input`."""
 
 
 # --- Services that checks ask -----------------------------------------------------------------------------------
