@@ -175,16 +175,19 @@ def kubernetes_login(
 ) -> Secret:
     """A token for the role, from a service account's token. NotYetError when the role or auth mount is not there."""
     import hvac
-    from hvac.exceptions import InvalidPath, InvalidRequest
+    from hvac.exceptions import Forbidden, InvalidRequest
 
     try:
         with vault_errors(f"log in as role {role} at auth/{mount}", unreachable=NotYetError):
             answer = _client(hvac, url, "", ca).auth.kubernetes.login(role, jwt.reveal(), mount_point=mount)
     except PermanentError as error:
-        cause = error.__cause__
-        # Without the mount a login is answered as an unauthenticated request: 403 or 404 "no handler".
-        if isinstance(cause, InvalidPath) or (isinstance(cause, InvalidRequest) and "role" in str(cause)):
-            raise NotYetError(f"vault: role {role} at auth/{mount} does not exist yet ({cause})") from error
+        # To a login, a mount that is not there is a plain "permission denied" (403), like a failing TokenReview;
+        # a service account that the role does not name is told apart.
+        if isinstance(error.__cause__, Forbidden) and "not authorized" not in str(error.__cause__):
+            why = f"auth/{mount} is not set up yet, or the server may not review tokens"
+            raise NotYetError(f"vault: cannot log in as role {role}: {why} ({error.__cause__})") from error
+        if isinstance(error.__cause__, InvalidRequest) and "role" in str(error.__cause__):
+            raise NotYetError(f"vault: role {role} does not exist yet at auth/{mount}") from error
         raise
     return redactor.register(str(answer["auth"]["client_token"]))
 

@@ -1,0 +1,1 @@
+"""Adapters, actions and checks against real services."""

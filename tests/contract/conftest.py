@@ -1,0 +1,31 @@
+"""Real services, one of each for all tests of a worker."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract import services
+
+
+@pytest.fixture(scope="session")
+def bao():
+    with services.bao() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def moto():
+    with services.moto() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    with services.postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis():
+    with services.redis() as running:
+        yield running
