@@ -1,0 +1,46 @@
+# Run `make help`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INVENTORY ?= inventories/local
+PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo check test lab lab-programs lab-images clean-lab
+
+help:           ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP)  ## the virtual environment with everything pinned
+
+$(STAMP): $(wildcard constraints.txt) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --no-deps -e .
+	@touch $@
+
+demo: venv      ## build the local cluster and deploy the reference platform on it
+	$(BIN)/runbook deploy local
+
+check: venv     ## format, lint, types, import contracts, unit and golden tests: under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit tests/golden
+
+test: venv      ## every test; what needs the local cluster builds it
+	$(BIN)/pytest
+
+lab: venv       ## only the local cluster
+	$(PLAYBOOK) playbooks/cluster.yml
+
+lab-programs: venv  ## only build the cluster's programs (15 min the first time)
+	$(PLAYBOOK) playbooks/cluster.yml --tags programs
+
+lab-images: venv    ## only build the cluster's images (1 min the first time)
+	$(PLAYBOOK) playbooks/cluster.yml --tags programs,images
+
+clean-lab: venv ## remove the local cluster from this machine; what was built stays
+	$(PLAYBOOK) playbooks/clean-lab.yml
