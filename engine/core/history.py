@@ -321,8 +321,10 @@ def _intent(step: StepView, event: Event) -> None:
     step.preimage = step.preimage or Preimage.from_json(event.data["preimage"])
 
 
-def _fenced(step: StepView, _event: Event) -> None:
-    """The intent before it is void: the effect was never begun."""
+def _fenced(step: StepView, event: Event) -> None:
+    """The intent before it is void: its effect was never begun."""
+    if event.data["undo"]:
+        return
     step.intents -= 1
     step.open_intent = step.intents > 0
     step.preimage = step.preimage if step.intents else None

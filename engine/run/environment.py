@@ -107,6 +107,7 @@ class EnvironmentRecord:
         except NotYetError:
             return False
         if written is None:
+            self._mine = self._version = None  # somebody else's now: not ours to advance or to free
             found = self._get()
             raise RefusedError(
                 _held(_record(found)) if found else f"the record {self._reference} was deleted meanwhile"

@@ -86,7 +86,7 @@ def _undo(
     if verdict.decision is Decision.ALREADY and resolved.undo is None:
         return "as before" + (f"; {kept}" if kept else "")
     recorder.record(EventType.UNDO_INTENT, step.id)
-    runner.fence(step)
+    runner.fence(step, undo=True)
     outcome = action.undo(resolved.params, change, preimage, ctx)
     back = action.read_back(resolved.params, change, preimage, ctx)
     missed = [o for o, f in change.undo_to.items() if back.get(o) != f and not (f.absent and o not in back)]

@@ -117,12 +117,12 @@ class StepRunner:
         live = self._reached(step, action, resolved, change, ctx) if action.kind is Kind.STATE else {}
         self._outcome(step, change, outcome, live)
 
-    def fence(self, step: Step) -> None:
+    def fence(self, step: Step, *, undo: bool = False) -> None:
         """Before an effect: this run still holds the environment. A refusal voids the intent just written."""
         try:
             self.record.advance(self.recorder.view.id, self.recorder.view.started)
         except RefusedError:
-            self.recorder.record(EventType.FENCED, step.id, {"voids": self.recorder.view.sequence})
+            self.recorder.record(EventType.FENCED, step.id, {"undo": undo})
             raise
 
     def _reached(self, step: Step, action: Action, resolved: Resolved, change: Change, ctx: Context) -> State:

@@ -1,49 +1,38 @@
-"""A cluster of one machine, this one: `exec` runs the program here, `tunnel` leads to a known address."""
+"""A cluster that holds ConfigMaps and does compare-and-swap: enough for the environment record."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+from typing import Any
 
-from engine.errors import NotYetError, PermanentError
+from engine.core.ports import Reference
+from engine.errors import NotYetError
 
 
-class LocalCluster:
-    """The two methods of port Cluster that backups and checks use."""
+class RecordCluster:
+    """`exists` False: there is no cluster yet."""
 
-    def __init__(
-        self,
-        services: Mapping[str, tuple[str, int]] | None = None,
-        *,
-        env: Mapping[str, str] | None = None,
-        user: str = "",
-    ) -> None:
-        self.services = dict(services or {})
-        self.env = {**os.environ, **(env or {})}
-        self.user = user
+    def __init__(self) -> None:
+        self.exists = True
+        self.objects: dict[Reference, dict[str, Any]] = {}
+        self.swaps = 0
 
-    def exec(self, namespace, pod, argv: Sequence[str], *, container="", stdin=b"", deadline) -> Iterator[bytes]:
-        with subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.env,
-            user=self.user or None,
-            cwd="/",
-        ) as process:
-            while piece := process.stdout.read(4096):
-                yield piece
-            stderr = process.stderr.read().decode()
-            if process.wait():
-                raise PermanentError(
-                    f"{argv[0]} in {namespace}/{pod} ended with {process.returncode}: {stderr.strip()}"
-                )
+    def get(self, reference: Reference) -> dict[str, Any] | None:
+        self._reach()
+        return copy.deepcopy(self.objects.get(reference))
 
-    @contextmanager
-    def tunnel(self, service: str) -> Iterator[tuple[str, int]]:
-        if service not in self.services:
-            raise NotYetError(f"service {service} has no ready pod")
-        yield self.services[service]
+    def swap(self, manifest: dict[str, Any], resource_version: str) -> dict[str, Any] | None:
+        self._reach()
+        reference = Reference.of(manifest)
+        found = self.objects.get(reference)
+        if (found["metadata"]["resourceVersion"] if found else "") != resource_version:
+            return None
+        self.swaps += 1
+        written = copy.deepcopy(manifest)
+        written["metadata"]["resourceVersion"] = str(self.swaps)
+        self.objects[reference] = written
+        return copy.deepcopy(written)
+
+    def _reach(self) -> None:
+        if not self.exists:
+            raise NotYetError("there is no cluster yet")
