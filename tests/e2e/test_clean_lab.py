@@ -1,7 +1,7 @@
 """`make clean-lab` leaves the machine as it was before the cluster: processes, mounts, devices, rules, groups, state.
 
-It removes the cluster of this machine, so it only runs when asked to: RUNBOOK_CLEAN_LAB=1 (it builds the cluster again at the
-end, with what is in the cache).
+It removes the cluster of this machine, so it only runs when asked to: RUNBOOK_CLEAN_LAB=1. It builds the cluster again
+at the end, with what is in the cache.
 """
 
 import json
@@ -20,7 +20,9 @@ OURS = ("KUBE-", "CNI-", "kube-router")
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root"),
-    pytest.mark.skipif(not os.environ.get("RUNBOOK_CLEAN_LAB"), reason="RUNBOOK_CLEAN_LAB is not set: it removes the cluster"),
+    pytest.mark.skipif(
+        not os.environ.get("RUNBOOK_CLEAN_LAB"), reason="RUNBOOK_CLEAN_LAB is not set: it removes the cluster"
+    ),
 ]
 
 
@@ -56,9 +58,13 @@ def snapshot(lab: str) -> dict[str, set[str]]:
         "addresses": {" ".join(line.split()[1:4]) for line in lines("ip", "-o", "address", "show")},
         "routes": set(lines("ip", "route", "show", "table", "all")),
         "nft": {re.sub(r"counter packets \d+ bytes \d+", "counter", line) for line in lines("nft", "list", "ruleset")},
-        "chains": {line for tool in ("iptables-save", "ip6tables-save") for line in lines(tool) if any(o in line for o in OURS)},
+        "chains": {
+            line for tool in ("iptables-save", "ip6tables-save") for line in lines(tool) if any(o in line for o in OURS)
+        },
         "sets": set(lines("ipset", "list", "-n")),
-        "cgroups": {str(p) for p in Path("/sys/fs/cgroup").glob("**/") if "kube" in p.name or p.name.startswith("lab-")},
+        "cgroups": {
+            str(p) for p in Path("/sys/fs/cgroup").glob("**/") if "kube" in p.name or p.name.startswith("lab-")
+        },
         "state": {p for p in (lab, "/run/istio-cni", "/run/ztunnel", "/var/lib/kubelet") if Path(p).exists()},
         "forwarding": {Path("/proc/sys/net/ipv4/ip_forward").read_text()},
     }

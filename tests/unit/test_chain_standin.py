@@ -72,11 +72,15 @@ def test_a_rewind_stops_at_the_final_block(tmp_path):
     assert chain.Chain(tmp_path).blocks == one.blocks
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = False  # server_close waits for the last answer
+
+
 class Network:
     """Three validators on loopback, moved by hand: `round` plays one slot."""
 
     def __init__(self, tmp_path: Path) -> None:
-        self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), None) for _ in range(3)]
+        self.servers = [Server(("127.0.0.1", 0), None) for _ in range(3)]
         self.urls = [f"http://127.0.0.1:{s.server_address[1]}" for s in self.servers]
         self.nodes = []
         for i, server in enumerate(self.servers):
@@ -102,7 +106,7 @@ class Network:
 
     def start(self, i: int) -> None:
         port = self.servers[i].server_address[1]
-        self.servers[i] = ThreadingHTTPServer(("127.0.0.1", port), chain.handler(self.nodes[i]))
+        self.servers[i] = Server(("127.0.0.1", port), chain.handler(self.nodes[i]))
         threading.Thread(target=self.servers[i].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         self.up.add(i)
 
@@ -132,7 +136,6 @@ def network(tmp_path):
         made.stop(i)
     for node in made.nodes:
         node._pool.shutdown()
-        node.chain._log.close()
 
 
 def test_three_validators_agree_and_finalise(network):

@@ -27,7 +27,15 @@ CGROUPS = Path("/sys/fs/cgroup")
 NETNS = Path("/run/netns")
 DAEMONS = {
     f"{BIN}/{name}"
-    for name in "etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kube-router".split()
+    for name in [
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+        "kube-router",
+    ]
 }
 SCRIPTS = {f"{LAB}/config/provisioner.py", f"{VENV}/bin/moto_server", f"{VENV}/bin/supervisord"}
 OUR_RULES = re.compile(r"KUBE-|CNI-|kube-router")

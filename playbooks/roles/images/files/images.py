@@ -130,7 +130,9 @@ class Builder:
             cluster.mkdir(exist_ok=True)
             (cluster / "createcluster.conf").write_text("create_main_cluster = false\n")
             logged(["chroot", merged, "sh", "-ec", INSTALL, "install", *packages], self.cache / f"log/image-{name}.log")
-        subprocess.run(["find", upper, "-type", "c", "-delete"], check=True)  # whiteouts: nothing the base has is removed
+        subprocess.run(
+            ["find", upper, "-type", "c", "-delete"], check=True
+        )  # whiteouts: nothing the base has is removed
         Path(upper + "/etc/resolv.conf").unlink(missing_ok=True)
         subprocess.run(["tar", "-C", upper, "--numeric-owner", "-cf", str(target), "."], check=True)
         shutil.rmtree(self.work / "overlay" / name)
@@ -145,7 +147,7 @@ class Builder:
         options = f"lowerdir={root},upperdir={upper},workdir={work}"
         mounts = [
             (["-t", "overlay", "overlay", "-o", options], merged),
-            (["-t", "tmpfs", "tmpfs"], merged + "/tmp"),
+            (["-t", "tmpfs", "tmpfs"], str(Path(merged, "tmp"))),
             (["--bind", "/dev"], merged + "/dev"),
         ]
         mounted: list[str] = []
@@ -247,7 +249,9 @@ def logged(argv: list[str], log: Path) -> None:
     with log.open("wb") as out:
         code = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT, check=False, env=os.environ).returncode
     if code:
-        sys.exit(f"{argv[0]} failed. The end of {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-8:]))
+        sys.exit(
+            f"{argv[0]} failed. The end of {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Starts or repairs the lab's processes; prints what it did, nothing when all runs.
 
-    processes.py start LAB_DIR VENV BIN    supervisor with every daemon but kubelet, until containerd answers
-    processes.py node  LAB_DIR VENV BIN    kubelet, until the API server is ready
+processes.py start LAB_DIR VENV BIN    supervisor with every daemon but kubelet, until containerd answers
+processes.py node  LAB_DIR VENV BIN    kubelet, until the API server is ready
 """
 
 import contextlib
@@ -16,11 +16,23 @@ from pathlib import Path
 
 LAB, VENV, BIN = (Path(a) for a in sys.argv[2:5])
 # A clean environment and directory: nothing of the starter (its variables, its secrets) stays with the daemons.
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
 SCRIPTS = (f"{LAB}/config/provisioner.py", f"{VENV}/bin/moto_server", f"{VENV}/bin/supervisord")
 DAEMONS = {
     f"{BIN}/{name}"
-    for name in "etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kube-router".split()
+    for name in [
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+        "kube-router",
+    ]
 }
 
 

@@ -47,7 +47,16 @@ def build(cache: Path, group: dict) -> None:
         shutil.copytree(MODULES / group["module"], source, dirs_exist_ok=True)
     output = cache / "bin" / group.get("output", "")
     link = f"-s -w {group.get('flags', '')}".strip()
-    go(source, "build", "-trimpath", "-ldflags", link, "-o", f"{output}/" if output.is_dir() else str(output), *group["packages"])
+    go(
+        source,
+        "build",
+        "-trimpath",
+        "-ldflags",
+        link,
+        "-o",
+        f"{output}/" if output.is_dir() else str(output),
+        *group["packages"],
+    )
     stamp_of(cache, group).touch()
 
 
@@ -69,7 +78,9 @@ def go(folder: Path, *args: str) -> str:
     # GOFLAGS: a build depends on nothing but the module files (no VCS stamp, no changed go.sum)
     environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=readonly"}
     try:
-        return subprocess.run(["go", *args], cwd=folder, env=environment, check=True, text=True, capture_output=True).stdout
+        return subprocess.run(
+            ["go", *args], cwd=folder, env=environment, check=True, text=True, capture_output=True
+        ).stdout
     except FileNotFoundError:
         sys.exit("Go is not installed or not on PATH. Install Go 1.26 or newer.")
     except subprocess.CalledProcessError as failed:
@@ -86,7 +97,7 @@ def prepare_external_secrets(source: Path, version: str) -> None:
     module = json.loads(go(MODULES / "cluster", "mod", "download", "-json", f"{EXTERNAL_SECRETS}@{version}"))["Dir"]
     shutil.copytree(module, source, copy_function=shutil.copyfile)
     for folder, _, _ in os.walk(source):
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o700)
     for kind, wanted in {"provider": "fake kubernetes vault", "generator": "fake password uuid vault"}.items():
         imports = "\n".join(f'\t_ "{EXTERNAL_SECRETS}/pkg/{kind}/{name}"' for name in wanted.split())
         (source / f"pkg/{kind}/register/register.go").write_text(f"package register\n\nimport (\n{imports}\n)\n")

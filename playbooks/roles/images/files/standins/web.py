@@ -78,7 +78,10 @@ def handler(name: str, store: Store) -> type[BaseHTTPRequestHandler]:
 
         def metrics(self) -> str:
             service = json.dumps(name)
-            lines = ["# TYPE standin_stored_objects gauge", f"standin_stored_objects{{service={service}}} {store.count()}"]
+            lines = [
+                "# TYPE standin_stored_objects gauge",
+                f"standin_stored_objects{{service={service}}} {store.count()}",
+            ]
             lines.append("# TYPE standin_requests_total counter")
             with lock:
                 lines += [
