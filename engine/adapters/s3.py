@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,29 +111,22 @@ class S3:
         self, bucket: str, key: str, source: Path, metadata: Mapping[str, str], *, deadline: Deadline
     ) -> StoredObject:
         """See ObjectStore. The object's metadata also gets `sha256`, of the bytes stored."""
-        from boto3.s3.transfer import TransferConfig
-
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        plan = TransferConfig(multipart_threshold=_PARTS_OF, multipart_chunksize=_PARTS_OF, max_concurrency=2)
-        with s3_errors(f"put {bucket}/{key}", unreachable=TemporaryError):
-            self._client.upload_file(
-                str(source),
-                bucket,
-                key,
-                ExtraArgs={"Metadata": {**metadata, _DIGEST: digest}},
-                Config=plan,
-                Callback=lambda _bytes: deadline.check(f"uploading {bucket}/{key}"),
-            )
+        try:
+            self._upload(bucket, key, source, {**metadata, _DIGEST: digest}, deadline)
+            found = hashlib.sha256()
+            for piece in self._pieces(bucket, key, deadline):
+                found.update(piece)
+            if found.hexdigest() != digest:
+                raise TemporaryError(f"s3: {bucket}/{key} read back differs from what was written; it was removed")
+        except RunbookError:
+            with suppress(RunbookError):  # what matters is why it failed; a rest is overwritten by the next attempt
+                self.delete(bucket, key)
+            raise
         stored = self.head(bucket, key)
         if stored is None:
-            raise TemporaryError(f"s3: {bucket}/{key} was written and is not there")
-        found = hashlib.sha256()
-        for piece in self._pieces(bucket, key, deadline):
-            found.update(piece)
-        if found.hexdigest() != digest:
-            self.delete(bucket, key)
-            raise TemporaryError(f"s3: {bucket}/{key} read back differs from what was written; it was removed")
+            raise TemporaryError(f"s3: {bucket}/{key} was written and is gone")
         return stored
 
     def get(self, bucket: str, key: str, target: Path, *, deadline: Deadline) -> None:
@@ -185,6 +178,23 @@ class S3:
         """With versioning on, older versions stay."""
         with s3_errors(f"delete {bucket}/{key}", unreachable=TemporaryError):
             self._client.delete_object(Bucket=bucket, Key=key)
+
+    def _upload(self, bucket: str, key: str, source: Path, metadata: Mapping[str, str], deadline: Deadline) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(multipart_threshold=_PARTS_OF, multipart_chunksize=_PARTS_OF, max_concurrency=2)
+        doing = f"uploading {bucket}/{key}"
+        deadline.check(doing)
+        # An own file object: given a name, s3transfer leaves its file open when the callback raises.
+        with source.open("rb") as file, s3_errors(f"put {bucket}/{key}", unreachable=TemporaryError):
+            self._client.upload_fileobj(
+                file,
+                bucket,
+                key,
+                ExtraArgs={"Metadata": dict(metadata)},
+                Config=parts,
+                Callback=lambda _bytes: deadline.check(doing),
+            )
 
     # --- settings -------------------------------------------------------------------------------------------------
 

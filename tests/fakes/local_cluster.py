@@ -1,0 +1,49 @@
+"""A cluster of one machine, this one: `exec` runs the program here, `tunnel` leads to a known address."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from engine.errors import NotYetError, PermanentError
+
+
+class LocalCluster:
+    """The two methods of port Cluster that backups and checks use."""
+
+    def __init__(
+        self,
+        services: Mapping[str, tuple[str, int]] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        user: str = "",
+    ) -> None:
+        self.services = dict(services or {})
+        self.env = {**os.environ, **(env or {})}
+        self.user = user
+
+    def exec(self, namespace, pod, argv: Sequence[str], *, container="", stdin=b"", deadline) -> Iterator[bytes]:
+        with subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.env,
+            user=self.user or None,
+            cwd="/",
+        ) as process:
+            while piece := process.stdout.read(4096):
+                yield piece
+            stderr = process.stderr.read().decode()
+            if process.wait():
+                raise PermanentError(
+                    f"{argv[0]} in {namespace}/{pod} ended with {process.returncode}: {stderr.strip()}"
+                )
+
+    @contextmanager
+    def tunnel(self, service: str) -> Iterator[tuple[str, int]]:
+        if service not in self.services:
+            raise NotYetError(f"service {service} has no ready pod")
+        yield self.services[service]
