@@ -22,8 +22,24 @@ from jinja2.exceptions import FilterArgumentError
 MAX_REGEX_INPUT = 1 << 16
 
 KEPT_FILTERS = frozenset(
-    {"abs", "attr", "capitalize", "count", "d", "default", "dictsort", "filesizeformat", "first", "float", "groupby", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "select", "selectattr", "sort", "string", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode", "wordcount"}
-)
+    {"abs", "attr", "capitalize", "count", "d", "default", "dictsort", "filesizeformat", "first", "float", "groupby"}
+    | {
+        "int",
+        "items",
+        "join",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "replace",
+    }
+    | {"reverse", "round", "select", "selectattr", "sort", "string", "sum", "title", "trim", "truncate", "unique"}
+    | {"upper", "urlencode", "wordcount"}
 )
 
 

@@ -189,7 +189,7 @@ def _parsed(text: str) -> nodes.Template:
     return tree
 
 
-def _refused(message: str, needle: str) -> TemplateSyntaxError:
+def _refused(message: str, needle: str) -> TemplateAssertionError:
     error = TemplateAssertionError(message, 1)
     error.needle = needle  # type: ignore[attr-defined]
     return error
