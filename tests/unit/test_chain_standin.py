@@ -95,7 +95,7 @@ class Network:
     def play(self, slots: int) -> None:
         for _ in range(slots):
             self.slot += 1
-            for _ in range(2):  # twice: a block made in the first pass is voted on in the second
+            for _ in range(4):  # a block made in the first pass is voted on in the two after all have it
                 for i in sorted(self.up):
                     self.nodes[i].round(self.slot)
 
@@ -166,6 +166,25 @@ def test_two_away_finality_stops(network):
     assert network.heights[0] == 4
     assert network.finalized[0] == 3
     assert network.rpc(0, "system_health")["result"] == {"peers": 0, "isSyncing": False, "shouldHavePeers": True}
+
+
+def test_after_a_split_all_follow_the_final_chain(network):
+    """Validator 2, alone, makes blocks of its own; they are not final, so it gives them up."""
+    network.play(3)
+    alone = network.nodes[2]
+    others, alone.peers = alone.peers, []
+    network.stop(2)
+    for slot in range(4, 13):
+        alone.round(slot)
+    assert (alone.chain.height, alone.chain.finalized) == (6, 3)
+
+    network.play(3)
+    assert network.heights == [5, 5, 6]
+    alone.peers = others
+    network.start(2)
+    network.play(12)
+    assert len({n.chain.head["hash"] for n in network.nodes}) == 1
+    assert min(network.finalized) > 6
 
 
 def test_it_answers_the_nodes_methods_and_says_that_it_is_a_stand_in(network):

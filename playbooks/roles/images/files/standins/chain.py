@@ -2,9 +2,9 @@
 """A stand-in for a Substrate validator node: it speaks the node's JSON-RPC, but it is not one.
 
 N validators (PEERS names the others) make blocks in turn, one each BLOCK_SECONDS; a block whose author is away is
-skipped. A validator votes for the highest block it holds; a block is final when validators with at least two thirds
-of the votes hold it. Blocks are appended to DATA_DIR/blocks.jsonl and synced to disk, so a validator that was stopped
-catches up from its peers. There is no cryptography and no defence: peers are trusted.
+skipped. A validator's head is its vote for that block and all below; a block is final when at least two thirds of the
+validators voted for it in two rounds running. Blocks are appended to DATA_DIR/blocks.jsonl and synced to disk, so a
+validator that was stopped catches up from its peers. There is no cryptography and no defence: peers are trusted.
 
 JSON-RPC by POST on /, GET /health, GET /metrics (Prometheus text). Between validators: GET /blocks?from=N, GET /head.
 Environment: NAME, PEERS (URLs, commas between), INDEX and VALIDATORS (default: from NAME's last number, peers + 1),
@@ -126,6 +126,7 @@ class Node:
         self.chain, self.name, self.index, self.peers, self.seconds = chain, name, index, peers, seconds
         self.validators = len(peers) + 1
         self.peer_heads: dict[str, dict] = {}
+        self.quorum_before = 0
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(peers)))
 
     def run(self) -> None:
@@ -141,20 +142,29 @@ class Node:
         if slot % self.validators == self.index and slot > self.chain.head["slot"]:
             head = self.chain.head
             self.chain.append(block(head["number"] + 1, head["hash"], slot=slot, author=self.name))
-        heads = [h["height"] for h in self.peer_heads.values()]
-        # a peer's vote counts as far as our own chain goes: that is what we can call final
-        votes = [min(h, self.chain.height) for h in heads] + [self.chain.height]
-        self.chain.finalize(final_height(votes, self.validators))
+        # final is what had the votes in two rounds running: a validator may still leave a fork after one
+        quorum = final_height([self.vote(h) for h in self.peer_heads.values()] + [self.chain.height], self.validators)
+        self.chain.finalize(min(quorum, self.quorum_before))
+        self.quorum_before = quorum
+
+    def vote(self, head: dict) -> int:
+        """The height up to which a peer holds our chain, as its head tells; 0 when its head is none of our blocks."""
+        ours = self.chain.blocks[head["height"]] if head["height"] <= self.chain.height else None
+        return head["height"] if ours and ours["hash"] == head["hash"] else 0
 
     def ask_head(self, peer: str) -> dict | None:
         return fetch(f"{peer}/head")
 
     def catch_up(self) -> None:
-        """From the peer with the longest chain; of two equally long ones the lower hash wins, everywhere alike."""
+        """From the peer with more final blocks, then the longest chain, then the lower hash: everywhere alike."""
         for peer, head in self.peer_heads.items():
-            theirs, ours = (head["height"], head["hash"]), (self.chain.height, self.chain.head["hash"])
-            if theirs[0] > ours[0] or (theirs[0] == ours[0] and theirs[1] < ours[1]):
+            ours = (self.chain.finalized, self.chain.height, "")
+            if (head["finalized"], head["height"], "") > ours or self.loses_a_tie(head):
                 self.follow(peer, head["height"])
+
+    def loses_a_tie(self, head: dict) -> bool:
+        same = (head["finalized"], head["height"]) == (self.chain.finalized, self.chain.height)
+        return same and head["hash"] < self.chain.head["hash"]
 
     def follow(self, peer: str, height: int) -> None:
         start = min(self.chain.height, height)
@@ -230,8 +240,8 @@ def handler(node: Node) -> type[BaseHTTPRequestHandler]:
             elif url.path == "/metrics":
                 self.reply(node.metrics(), "text/plain; version=0.0.4")
             elif url.path == "/head":
-                head = chain.head
-                self.reply({"height": head["number"], "hash": head["hash"]})
+                head, final = chain.head, chain.finalized
+                self.reply({"height": head["number"], "hash": head["hash"], "finalized": final})
             elif url.path == "/blocks":
                 start = int(parse_qs(url.query).get("from", ["0"])[0])
                 self.reply(chain.blocks[start : start + BATCH])
