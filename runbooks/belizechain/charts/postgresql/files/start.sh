@@ -12,8 +12,8 @@ fi
 chmod 700 "$PGDATA"   # fsGroup opens it to the group, which the server refuses
 rm -f "$PGDATA/postmaster.pid"
 
-pg_ctl -D "$PGDATA" -w -o "-c listen_addresses='' -c unix_socket_directories=/run/postgresql -c log_min_error_statement=panic" start
-psql -h /run/postgresql -U postgres -q -v ON_ERROR_STOP=1 -v user="$user" -v database="$DATABASE" <<'SQL'
+pg_ctl -D "$PGDATA" -w -o "-c listen_addresses='' -c unix_socket_directories=/var/run/postgresql -c log_min_error_statement=panic" start
+psql -h /var/run/postgresql -U postgres -q -v ON_ERROR_STOP=1 -v user="$user" -v database="$DATABASE" <<'SQL'
 \set password `cat /credentials/password`
 SELECT format('CREATE ROLE %I LOGIN', :'user') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'user') \gexec
 ALTER ROLE :"user" PASSWORD :'password';
@@ -23,4 +23,4 @@ REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 SQL
 pg_ctl -D "$PGDATA" -w -m fast stop
 
-exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/run/postgresql
+exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/var/run/postgresql
