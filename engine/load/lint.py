@@ -1,0 +1,133 @@
+"""What can be known to be wrong before anything is touched, of a runbook in one environment or in all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from engine.core.model import Step
+from engine.core.order import Graph
+from engine.errors import Diagnostic, FilesError
+from engine.load.document import Route
+from engine.load.inventory import environments, load_environment
+from engine.load.render import condition_names, is_template, undeclared
+from engine.load.resolve import Resolver
+from engine.load.runbook import LoadedRunbook, load_runbook
+
+FILE_MARK = "runbook-file"
+"""A field of a Params model with this in its `json_schema_extra` names a file or folder of the project."""
+
+Hook = Callable[[Any], Sequence[str]]
+"""An action's own warnings about raw parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The keys a runbook may use: Params models of actions and checks, which actions are events, and hooks."""
+
+    actions: Mapping[str, type]
+    checks: Mapping[str, type]
+    events: Collection[str] = ()
+    hooks: Mapping[str, Hook] | None = None
+
+
+def lint(root: Path, runbook: str | None, environment: str | None, registry: Registry, cache: Path) -> list[Diagnostic]:
+    """Every mistake and warning, in order of place. Without an environment: in all of them, each told once.
+
+    UsageError when the runbook or the environment does not exist, or Ansible cannot read an inventory.
+    """
+    names = [environment] if environment else environments(root)
+    found: dict[tuple[Any, str], tuple[Diagnostic, list[str]]] = {}
+    for name in names or [None]:
+        variables = load_environment(root, name, cache).variables if name else {}
+        for problem in check(root, runbook, variables, registry):
+            found.setdefault((problem.position, problem.message), (problem, []))[1].append(name or "")
+    return sorted((_told(problem, seen, names) for problem, seen in found.values()), key=lambda d: d.position)
+
+
+def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registry: Registry) -> list[Diagnostic]:
+    """The same with these variables."""
+    try:
+        loaded = load_runbook(root, runbook, registry.actions, registry.checks, variables)
+    except FilesError as error:
+        return list(error.diagnostics)
+    resolver = Resolver(loaded, registry.actions, registry.checks)
+    problems: dict[tuple[Any, str], Diagnostic] = {}
+    graph = Graph.of(loaded.runbook)
+    owners = {s.register: s for s in loaded.runbook.steps() if s.register}
+    for step in loaded.runbook.steps():
+        for problem in (
+            *resolver.validate(step),
+            *_early_names(loaded, step, owners, graph),
+            *_missing_files(loaded, step, registry, root),
+            *_warnings(loaded, step, registry),
+        ):
+            problems.setdefault((problem.position, problem.message), problem)
+    return list(problems.values())
+
+
+def _told(problem: Diagnostic, seen: Sequence[str], names: Sequence[str]) -> Diagnostic:
+    if len(names) < 2 or len(seen) == len(names):
+        return problem
+    return replace(problem, message=f"{problem.message} (in {', '.join(seen)})")
+
+
+def _early_names(
+    loaded: LoadedRunbook, step: Step, owners: Mapping[str | None, Step], graph: Graph
+) -> Iterator[Diagnostic]:
+    """Uses of what a step registers that this one does not wait for: it would depend on luck."""
+    source = loaded.sources[step.id]
+    used: dict[str, str] = {}
+    for part, tree in ((step.action, step.params), ("verify", step.verify), ("unless", step.unless)):
+        used |= dict.fromkeys(undeclared(tree), part)
+    used |= dict.fromkeys(undeclared(step.vars), "vars")
+    if step.when:
+        used |= dict.fromkeys(condition_names(step.when), "when")
+    waits = graph.ancestors(step.id)
+    for name, part in sorted(used.items()):
+        owner = owners.get(name)
+        if owner is None or name in step.vars or owner.id in waits:
+            continue
+        reason = "this step itself registers it" if owner.id == step.id else f"add {owner.id} to its needs"
+        message = f'"{name}" is not known yet when this step starts: {reason}'
+        yield source.document.problem((*source.route, part), message, key=True, needle=name)
+
+
+def _missing_files(loaded: LoadedRunbook, step: Step, registry: Registry, root: Path) -> Iterator[Diagnostic]:
+    source = loaded.sources[step.id]
+    for route, name in _file_names(registry.actions[step.action], step.params, ()):
+        if is_template(name) or name.startswith("/"):
+            continue
+        if not any((base / name).exists() for base in (loaded.folder, root)):
+            place: Route = (*source.route, step.action, *route)
+            folder = loaded.folder.relative_to(root).as_posix()
+            yield source.document.problem(place, f'no file or folder "{name}" in {folder} or the project')
+
+
+def _file_names(model: Any, data: Any, route: Route) -> Iterator[tuple[Route, str]]:
+    """The values of fields marked as files, also in lists."""
+    if not (isinstance(model, type) and issubclass(model, BaseModel) and isinstance(data, Mapping)):
+        return
+    for field_name, field in model.model_fields.items():
+        key = field.alias or field_name
+        extra = field.json_schema_extra
+        if key not in data or not isinstance(extra, dict) or not extra.get(FILE_MARK):
+            continue
+        value = data[key]
+        for index, name in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(name, str) and name:
+                yield (*route, key, *((index,) if isinstance(value, list) else ())), name
+
+
+def _warnings(loaded: LoadedRunbook, step: Step, registry: Registry) -> Iterator[Diagnostic]:
+    source = loaded.sources[step.id]
+    if step.action in registry.events and step.fresh is None:
+        message = f'"{step.action}" happens in every run: say `fresh: 24h` if earlier evidence may count'
+        yield source.document.problem((*source.route, step.action), message, key=True, severity="warning")
+    hook = (registry.hooks or {}).get(step.action)
+    for message in hook(step.params) if hook else ():
+        yield source.document.problem((*source.route, step.action), message, key=True, severity="warning")
