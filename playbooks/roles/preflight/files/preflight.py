@@ -47,7 +47,7 @@ def root(_: dict) -> Iterator[str]:
 
 def tools(spec: dict) -> Iterator[str]:
     if not shutil.which("go"):
-        if not (Path(spec["lab"][1]) / "kube-apiserver").exists():  # built programs need no compiler
+        if not Path(spec["lab_bin"], "kube-apiserver").exists():  # built programs need no compiler
             yield f"Go {spec['go']} or newer is not on PATH"
         return
     version = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout.strip()
@@ -57,11 +57,14 @@ def tools(spec: dict) -> Iterator[str]:
 
 
 def ports(spec: dict) -> Iterator[str]:
+    if os.geteuid() != 0:
+        return  # whose a port is, only root can see
     holders = {port: inode for port, inode in listening() if port in spec["ports"]}
     owners = owners_of(set(holders.values())) if holders else {}
     for port, inode in sorted(holders.items()):
         pid, argv = owners.get(inode, (0, []))
-        if not any(argument.startswith(f"{place}/") for argument in argv[:4] for place in spec["lab"]):
+        ours = f"{spec['lab_dir']}/", f"{spec['lab_venv']}/bin/moto_server"
+        if not any(o in argument for argument in argv for o in ours):
             who = f"{Path(argv[0]).name} (process {pid})" if argv else "another process"
             yield f"port {port} is taken by {who}"
 
