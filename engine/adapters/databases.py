@@ -45,6 +45,8 @@ class SqlAndRedis:
     def ping(self, host: str, port: int, password: Secret | None, *, deadline: Deadline) -> str:
         """The answer to PING: `PONG`. PermanentError when the password is refused."""
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         doing = f"Redis {host}:{port}"
         deadline.check(doing)
@@ -57,6 +59,7 @@ class SqlAndRedis:
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
                 decode_responses=True,
+                retry=Retry(NoBackoff(), 0),  # the executor looks again; three tries of its own cost seconds
             )
             try:
                 answer = client.execute_command("PING")
