@@ -1,0 +1,95 @@
+"""Commands about a project's files: lint, schema, graph. They speak to no system."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli import options as o
+from engine.cli.output import Output
+from engine.errors import Diagnostic, UsageError
+
+
+class GraphFormat(StrEnum):
+    """How `graph` draws."""
+
+    TEXT = "text"
+    DOT = "dot"
+
+
+SchemaFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it there instead.")]
+Format = Annotated[GraphFormat, typer.Option("--format", help="`dot` is for Graphviz: `| dot -Tsvg`.")]
+
+
+def lint(
+    environment: o.MaybeEnvironment = "",
+    runbook: o.RunbookName = "",
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    no_colour: o.NoColour = False,
+) -> int:
+    """Find every mistake in the files, with its place. With ENV also what that environment's variables break."""
+    from engine import wiring
+    from engine.report.documents import diagnostics_document
+
+    output = Output(as_json, verbose, no_colour)
+    found = wiring.lint(wiring.find_root(Path.cwd()), runbook or None, environment or None)
+    output.answer(diagnostics_document(found), _found(found))
+    return UsageError.exit_code if any(d.severity == "error" for d in found) else 0
+
+
+def schema(
+    out: SchemaFile = None,
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    no_colour: o.NoColour = False,
+) -> int:
+    """The JSON Schema of runbook and phase files, for an editor's completion. Always JSON."""
+    from engine import wiring
+
+    output = Output(as_json, verbose, no_colour)
+    document = wiring.schema(wiring.find_root(Path.cwd()))
+    if out is None:
+        output.document(document)
+        return 0
+    try:
+        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"schema file {out}: {error.strerror}") from error
+    output.answer({"schema": 1, "file": str(out)}, [f"✓ {out}"])
+    return 0
+
+
+def graph(
+    environment: o.MaybeEnvironment = "",
+    runbook: o.RunbookName = "",
+    form: Format = GraphFormat.TEXT,
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    no_colour: o.NoColour = False,
+) -> int:
+    """What waits for what, as text or for Graphviz."""
+    from engine import wiring
+    from engine.report.graph import graph_document, graph_dot, graph_lines
+
+    output = Output(as_json, verbose, no_colour)
+    loaded = wiring.load(wiring.find_root(Path.cwd()), runbook or None, environment or None)
+    if form is GraphFormat.DOT and not as_json:
+        output.lines([graph_dot(loaded)])
+    else:
+        output.answer(graph_document(loaded), graph_lines(loaded, width=output.width))
+    return 0
+
+
+def _found(found: list[Diagnostic]) -> list[str]:
+    lines = [line for d in sorted(found, key=lambda d: d.position) for line in d.render().splitlines()]
+    errors = sum(d.severity == "error" for d in found)
+    warnings = len(found) - errors
+    if not found:
+        return ["✓ no mistakes found"]
+    tail = f"{errors} error{'' if errors == 1 else 's'}"
+    return [*lines, tail + (f", {warnings} warning{'' if warnings == 1 else 's'}" if warnings else "")]

@@ -1,0 +1,116 @@
+"""Commands that only read the journal: status, history, show, why. They load no client library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli import options as o
+from engine.cli.output import Output
+from engine.core.history import Event, RunView, runs
+from engine.errors import UsageError
+from engine.report import documents
+from engine.report import status as pages
+from engine.report.why import find_step, why_document, why_lines
+
+if TYPE_CHECKING:
+    from engine.run.journal import Journal
+
+
+def status(
+    environment: o.MaybeEnvironment = "",
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    no_colour: o.NoColour = False,
+) -> int:
+    """Where each environment stands: its last run, who holds it, what to do next."""
+    output, views, now = Output(as_json, verbose, no_colour), runs(_events()), datetime.now(UTC)
+    named = [environment] if environment else o.environment_names()
+    found = pages.environments(views.values(), named, _held(views.values(), named))
+    if environment:
+        found = [s for s in found if s.name == environment]
+        if found[0].run is None and environment not in o.environment_names():
+            known = ", ".join(o.environment_names()) or "none"
+            raise UsageError(f"no environment {environment} under inventories/ (there: {known})")
+        lines = pages.environment_lines(found[0], now, width=output.width)
+    else:
+        lines = pages.status_lines(found, now, width=output.width)
+    output.answer(documents.status_document(found), lines)
+    return 0
+
+
+def history(
+    environment: o.MaybeEnvironment = "",
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    no_colour: o.NoColour = False,
+) -> int:
+    """Every run, newest first."""
+    output = Output(as_json, verbose, no_colour)
+    views = [v for v in runs(_events()).values() if v.environment and environment in ("", v.environment)]
+    held = _held(views, [])
+    output.answer(documents.history_document(views), pages.history_lines(views, held, width=output.width))
+    return 0
+
+
+def show(run: o.RunId, as_json: o.Json = False, verbose: o.Verbose = False, no_colour: o.NoColour = False) -> int:
+    """Every step of a run: what was to be done, where it stands, what proved it."""
+    output = Output(as_json, verbose, no_colour)
+    view, _ = _run(run)
+    held = view.environment in _held([view], [])
+    output.answer(
+        documents.run_document(view, held=held), pages.show_lines(view, held=held, width=output.width, verbose=verbose)
+    )
+    return 0
+
+
+def why(
+    run: o.RunId,
+    step: o.StepName,
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    no_colour: o.NoColour = False,
+) -> int:
+    """Why a step of a run did what it did: planned, seen, decided, done, proved, taken back."""
+    output = Output(as_json, verbose, no_colour)
+    view, events = _run(run)
+    found = find_step(view, step)
+    output.answer(why_document(view, found, events), why_lines(view, found, events, width=output.width))
+    return 0
+
+
+def _open() -> Journal:
+    from engine import wiring
+
+    return wiring.open_journal(wiring.find_root(Path.cwd()))
+
+
+def _events() -> list[Event]:
+    journal = _open()
+    try:
+        return journal.events()
+    finally:
+        journal.close()
+
+
+def _run(name: str) -> tuple[RunView, list[Event]]:
+    """A run by its id or by how its id begins. UsageError names the last ones there are."""
+    events = _events()
+    views = {k: v for k, v in runs(events).items() if v.environment}
+    found = [v for k, v in views.items() if k == name] or [v for k, v in views.items() if k.startswith(name)]
+    if len(found) != 1:
+        known = ", ".join(list(views)[-5:]) or "none"
+        raise UsageError(f'{"several runs begin with" if found else "no run"} "{name}" (the last ones: {known})')
+    return found[0], [e for e in events if e.run == found[0].id]
+
+
+def _held(views: Iterable[RunView], named: list[str]) -> list[str]:
+    """The environments that a living process holds."""
+    from engine import wiring
+    from engine.run.lease import is_held
+
+    state = wiring.find_root(Path.cwd()) / ".runbook"
+    names = {*named, *(v.environment for v in views)}
+    return [name for name in names if name and is_held(state, name)]

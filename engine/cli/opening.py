@@ -1,0 +1,139 @@
+"""Opening an environment for a command: the display, the signals, and what an unexpected end says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from engine.cli.output import Output
+from engine.core.history import Event, RunView
+from engine.errors import CancelledError, RefusedError, RunbookError
+
+if TYPE_CHECKING:
+    from engine.report.console import Console
+    from engine.run.session import Session
+
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+class CrashError(RunbookError):
+    """A defect of the engine. What was begun is in the journal; `-v` shows where it happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An opened environment, who shows it, and whether a person can be asked."""
+
+    session: Session
+    console: Console
+    output: Output
+    cancelled: threading.Event
+    interactive: bool
+
+    def stop_if_asked(self, doing: str) -> None:
+        """Raise CancelledError when the user asked to stop before anything was begun."""
+        if self.cancelled.is_set():
+            raise CancelledError(f"stopped while {doing}: nothing was changed")
+
+    def confirm(self, question: str, *, yes: bool, default: bool) -> None:
+        """Ask. RefusedError on no, and where nobody can be asked unless `default` says that silence is consent."""
+        self.console.close()
+        if yes or (not self.interactive and default):
+            return
+        if not self.interactive:
+            raise RefusedError(f"{question}\nNobody can be asked here: give --yes. Nothing was changed.")
+        if not _asked(question):
+            raise RefusedError("not confirmed: nothing was changed")
+
+
+@contextmanager
+def opened(
+    output: Output,
+    environment: str,
+    *,
+    extra: Sequence[str] = (),
+    runbook: str = "",
+    view: RunView | None = None,
+    past: Sequence[Event] = (),
+    no_input: bool = False,
+) -> Iterator[Work]:
+    """The environment, ready for work; with `view`, on that run's kept inputs and with its `past` events shown."""
+    from engine import wiring
+
+    console, cancelled = output.console(), threading.Event()
+    console.replay(past)
+    interactive = not (no_input or output.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+    with _stopped_by_signals(cancelled, console):
+        try:
+            session = wiring.open_session(
+                wiring.find_root(Path.cwd()),
+                environment,
+                extra=extra,
+                observer=console,
+                interactive=interactive,
+                run=view,
+                cancelled=cancelled,
+                runbook=runbook or None,
+            )
+            yield Work(session, console, output, cancelled, interactive)
+        except (RunbookError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except Exception as error:
+            raise CrashError(_crash(error, environment, console.view)) from error
+        finally:
+            console.close()
+
+
+def _crash(error: Exception, environment: str, view: RunView | None) -> str:
+    """Names the kind of error only: its text may hold anything, and passed no redactor."""
+    place = f"run {view.id} of {environment}" if view else environment
+    go_on = f"  go on   runbook resume {environment}\n" if view else ""
+    return (
+        f"{place}: the engine made a mistake ({type(error).__name__}). What was begun is in the journal.\n"
+        f"{go_on}  where   the same command with -v shows a traceback"
+    )
+
+
+def _asked(question: str) -> bool:
+    """A yes from the terminal. Ctrl-C and the end of input mean no and stop: CancelledError."""
+    import typer
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        raise CancelledError("stopped at a question: nothing was changed") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _stopped_by_signals(cancelled: threading.Event, console: Console) -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or hang-up asks to stop; a second Ctrl-C leaves at once.
+
+    Leaving at once is safe: every event is on disk before its effect, and `resume` waits for children left behind.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if cancelled.is_set() and number == signal.SIGINT:
+            if sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+            os._exit(130)
+        if not cancelled.is_set():
+            cancelled.set()
+            console.stopping()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
