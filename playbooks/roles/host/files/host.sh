@@ -6,10 +6,10 @@ lab=$1 bridge=$2 address=$3
 directory() { [ -d "$2" ] || { mkdir -p -m "$1" "$2"; echo "$2"; }; }
 
 directory 0755 "$lab"
-for name in config log supervisor.d containerd kubelet cni cni/bin cni/conf manifests podlogs pv; do
+for name in config log supervisor.d containerd kubelet cni cni/bin cni/conf manifests pv; do
   directory 0755 "$lab/$name"
 done
-for name in pki etcd audit; do directory 0700 "$lab/$name"; done
+for name in pki etcd audit podlogs; do directory 0700 "$lab/$name"; done
 [ -e "$lab/config/resolv.conf" ] || : >"$lab/config/resolv.conf"
 
 # The runtime looks for plugins in the lab's own directory: istio-cni adds one and must not write to the system's.

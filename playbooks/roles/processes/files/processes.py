@@ -7,6 +7,7 @@ processes.py node  LAB_DIR VENV BIN    kubelet, until the API server is ready
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ LAB, VENV, BIN = (Path(a) for a in sys.argv[2:5])
 # A clean environment and directory: nothing of the starter (its variables, its secrets) stays with the daemons.
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
+    "HOME": pwd.getpwuid(os.getuid()).pw_dir,
     "LANG": "C.UTF-8",
 }
 SCRIPTS = (f"{LAB}/config/provisioner.py", f"{VENV}/bin/moto_server", f"{VENV}/bin/supervisord")
