@@ -59,6 +59,7 @@ class SqlAndRedis:
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
                 decode_responses=True,
+                protocol=2,  # with 3 a missing login is answered by a riddle about HELLO
                 retry=Retry(NoBackoff(), 0),  # the executor looks again; three tries of its own cost seconds
             )
             try:

@@ -19,9 +19,18 @@ _LONGEST = 10.0  # seconds to connect, and for the handshake
 class Sockets:
     """Opens connections and looks at certificates (port Network)."""
 
-    def connect(self, host: str, port: int, *, deadline: Deadline) -> None:
-        with _opened(host, port, deadline):
-            pass
+    def connect(self, host: str, port: int, *, hold: float = 0, deadline: Deadline) -> None:
+        doing = f"connect to {host}:{port}"
+        with _opened(host, port, deadline) as opened, _socket_errors(doing):
+            if not hold:
+                return
+            opened.settimeout(min(hold, max(deadline.remaining(), 0.01)))
+            try:
+                first = opened.recv(1)
+            except TimeoutError:
+                return  # open and quiet
+            if not first:
+                raise NoAnswerError(f"{doing}: closed at once", "reset")
 
     def certificate(self, host: str, port: int, server_name: str, *, ca: str = "", deadline: Deadline) -> Certificate:
         try:

@@ -11,6 +11,8 @@ from engine.checks.looking import Reached, elapsed, finding_of, reach, refusal_o
 from engine.core.action import Context, Finding
 from engine.core.ports import Cluster, Network
 
+_HOLD = 0.5  # seconds; a tunnel to a closed port ends within some milliseconds
+
 
 class TcpParams(Reached):
     """One port."""
@@ -36,5 +38,5 @@ class TcpCheck:
     def _connect(self, params: TcpParams, ctx: Context) -> str:
         with reach(self._cluster, params.service, params.address) as (host, port):
             start = time.monotonic()
-            self._network.connect(host, port, deadline=ctx.deadline)
+            self._network.connect(host, port, hold=_HOLD if params.service else 0, deadline=ctx.deadline)
             return f"{params.service or params.address} accepted in {elapsed(start)}"

@@ -412,8 +412,9 @@ class Certificate:
 class Network(Protocol):
     """Plain TCP and TLS connections."""
 
-    def connect(self, host: str, port: int, *, deadline: Deadline) -> None:
-        """Open and close. NoAnswerError when that is not possible."""
+    def connect(self, host: str, port: int, *, hold: float = 0, deadline: Deadline) -> None:
+        """Open and close. NoAnswerError when that is not possible, or when it does not stay open for `hold` seconds:
+        a tunnel accepts before it knows whether anything listens behind it."""
 
     def certificate(self, host: str, port: int, server_name: str, *, ca: str = "", deadline: Deadline) -> Certificate:
         """Verify the server's certificate against `ca` (a file; empty: the system's). NoAnswerError when it fails."""

@@ -17,6 +17,7 @@ from engine.adapters.network import Sockets
 from engine.checks.dns import DnsCheck, DnsParams
 from engine.checks.http import HttpCheck, HttpParams
 from engine.checks.jsonrpc import JsonRpcCheck, JsonRpcParams
+from engine.checks.looking import split_address
 from engine.checks.promql import PromqlCheck, PromqlParams
 from engine.checks.redis import RedisCheck, RedisParams
 from engine.checks.sql import SqlCheck, SqlParams
@@ -223,6 +224,9 @@ def test_tcp(plain):
     assert not check.run(TcpParams(address=closed), context()).ok
     assert check.run(TcpParams(address=closed, refused=True), context()).ok
     assert not check.run(TcpParams(address=plain.address, refused=True), context()).ok
+    with servers.resetting() as address:  # as a tunnel to a port where nothing listens
+        dead = TcpCheck(Sockets(), LocalCluster({"shop/web:80": split_address(address)}))
+        assert not dead.run(TcpParams(service="shop/web:80"), context()).ok
     for wrong in ({}, {"address": "a", "service": "b"}, {"address": "no-port"}):
         with pytest.raises(ValidationError):
             TcpParams(**wrong)
@@ -312,7 +316,7 @@ def test_redis(redis):
     wrong = look("another-password", password=known)
     assert not wrong.ok
     assert "another-password" not in wrong.saw
-    assert not look().ok  # without a login
+    assert "Authentication required" in look().saw  # without a login
     assert "connection refused" in look(port=free_port()).saw
 
 
