@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from engine.core.model import Step
-from engine.core.order import Graph
-from engine.errors import Diagnostic, FilesError
+from engine.core.order import CycleError, Graph
+from engine.errors import Diagnostic
 from engine.load.document import Route
 from engine.load.inventory import environments, load_environment
 from engine.load.render import condition_names, is_template, undeclared
 from engine.load.resolve import Resolver
-from engine.load.runbook import LoadedRunbook, load_runbook
+from engine.load.runbook import LoadedRunbook, read_runbook
 
 FILE_MARK = "runbook-file"
 """A field of a Params model with this in its `json_schema_extra` names a file or folder of the project."""
@@ -40,25 +40,28 @@ def lint(root: Path, runbook: str | None, environment: str | None, registry: Reg
 
     UsageError when the runbook or the environment does not exist, or Ansible cannot read an inventory.
     """
-    names = [environment] if environment else environments(root)
+    names: list[str] = [environment] if environment else environments(root)
     found: dict[tuple[Any, str], tuple[Diagnostic, list[str]]] = {}
-    for name in names or [None]:
+    for name in names or [""]:
         variables = load_environment(root, name, cache).variables if name else {}
         for problem in check(root, runbook, variables, registry):
-            found.setdefault((problem.position, problem.message), (problem, []))[1].append(name or "")
+            found.setdefault((problem.position, problem.message), (problem, []))[1].append(name)
     return sorted((_told(problem, seen, names) for problem, seen in found.values()), key=lambda d: d.position)
 
 
 def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registry: Registry) -> list[Diagnostic]:
     """The same with these variables."""
-    try:
-        loaded = load_runbook(root, runbook, registry.actions, registry.checks, variables)
-    except FilesError as error:
-        return list(error.diagnostics)
+    loaded, found = read_runbook(root, runbook, registry.actions, registry.checks, variables)
     resolver = Resolver(loaded, registry.actions, registry.checks)
-    problems: dict[tuple[Any, str], Diagnostic] = {}
-    graph = Graph.of(loaded.runbook)
-    owners = {s.register: s for s in loaded.runbook.steps() if s.register}
+    problems = {(p.position, p.message): p for p in found}
+    try:
+        graph = Graph.of(loaded.runbook)
+    except CycleError:
+        return list(problems.values())  # told already
+    owners: dict[str, Step] = {}
+    for step in loaded.runbook.steps():
+        if step.register:
+            owners.setdefault(step.register, step)
     for step in loaded.runbook.steps():
         for problem in (
             *resolver.validate(step),
@@ -76,17 +79,14 @@ def _told(problem: Diagnostic, seen: Sequence[str], names: Sequence[str]) -> Dia
     return replace(problem, message=f"{problem.message} (in {', '.join(seen)})")
 
 
-def _early_names(
-    loaded: LoadedRunbook, step: Step, owners: Mapping[str | None, Step], graph: Graph
-) -> Iterator[Diagnostic]:
+def _early_names(loaded: LoadedRunbook, step: Step, owners: Mapping[str, Step], graph: Graph) -> Iterator[Diagnostic]:
     """Uses of what a step registers that this one does not wait for: it would depend on luck."""
     source = loaded.sources[step.id]
     used: dict[str, str] = {}
     for part, tree in ((step.action, step.params), ("verify", step.verify), ("unless", step.unless)):
         used |= dict.fromkeys(undeclared(tree), part)
     used |= dict.fromkeys(undeclared(step.vars), "vars")
-    if step.when:
-        used |= dict.fromkeys(condition_names(step.when), "when")
+    used |= dict.fromkeys(condition_names(step.when or "true"), "when")
     waits = graph.ancestors(step.id)
     for name, part in sorted(used.items()):
         owner = owners.get(name)

@@ -137,11 +137,17 @@ def undeclared(tree: Any) -> set[str]:
 
 
 def condition_names(expression: str) -> set[str]:
-    """Every name that a bare expression uses. TemplateError when it is not one."""
+    """Every name that a bare expression uses; none when it is not one, which `condition_mistakes` tells."""
+    return set() if condition_mistakes(expression) else set(condition_of(expression).names)
+
+
+def condition_mistakes(expression: str) -> list[Problem]:
+    """What is wrong with a bare expression whatever the variables are."""
     try:
-        return set(condition_of(expression).names)
+        condition_of(expression)
     except JinjaError as error:
-        raise _translated(error, expression, Scope(), ()) from error
+        return list(_translated(error, expression, Scope(), ()).problems)
+    return []
 
 
 def is_template(value: Any) -> bool:
@@ -226,7 +232,7 @@ def _translated(error: Exception, text: str, scope: Scope, route: Route) -> Temp
     elif isinstance(error, TemplateAssertionError):
         message, needle = str(error.message), getattr(error, "needle", "")
     elif isinstance(error, TemplateSyntaxError):
-        message = f"not a template: {error.message}"
+        message = f"not a template: {str(error.message).rstrip('.')}"
     elif isinstance(error, TooLargeError):
         message = f"gives more than {MAX_TEXT} characters or items"
     elif isinstance(error, JinjaError):

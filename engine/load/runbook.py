@@ -14,7 +14,7 @@ from engine.core.order import CycleError, Graph
 from engine.errors import Diagnostic, FilesError, Position, UsageError
 from engine.load import yaml
 from engine.load.document import Document, Route, guess, listed
-from engine.load.format import PhaseFile, RunbookFile
+from engine.load.format import PhaseFile, RunbookFile, slug
 from engine.load.render import Scope, mistakes
 from engine.load.steps import Entry, Source, StepReader
 from engine.load.validation import diagnostics
@@ -75,24 +75,35 @@ def load_runbook(
 
     `actions` and `checks` map keys to their Params models. Without a name: the variable `runbook`, or the only one.
     """
+    loaded, problems = read_runbook(root, name, actions, checks, variables)
+    if problems:
+        raise FilesError(problems)
+    return loaded
+
+
+def read_runbook(
+    root: Path,
+    name: str | None,
+    actions: Mapping[str, type],
+    checks: Mapping[str, type],
+    variables: Mapping[str, Any],
+) -> tuple[LoadedRunbook, list[Diagnostic]]:
+    """The same without raising: what could be read, beside all mistakes, so that more can be found in what stands."""
     folder = root / FOLDER / choose(root, name, variables)
     reader = _Reader(root, folder, actions, checks)
     document = reader.document(folder / FILE)
-    head = _validated(reader, document, RunbookFile, "the runbook") if document else None
-    scope = Scope({**(head.vars if head else {}), **variables})
+    head: RunbookFile | None = _salvaged(reader, document, RunbookFile, "the runbook", {"title": folder.name})
     if document and head:
         reader.problems += _template_problems(document, head)
-    read = [phase for path in _phase_files(reader, document, head) if (phase := _phase_file(reader, path, scope))]
+    documents = [d for path in _phase_files(reader, document, head) if (d := reader.document(path))]
+    own = head.vars if head else {}
+    scope = Scope({**own, **variables}, pending=_registered(documents))
+    read = [phase for d in documents if (phase := _phase_file(reader, d, scope))]
     phases = _phases(reader, read)
     sources = {s.id: e.source for r in read for e in r.entries for s in e.steps}
-    title = head.title if head else folder.name
-    runbook = Runbook((head.name if head else None) or folder.name, title, phases, head.vars if head else {})
-    if not reader.problems:
-        reader.problems += _circles(runbook, sources)
-    if reader.problems:
-        raise FilesError(reader.problems)
-    pending = frozenset(s.register for s in runbook.steps() if s.register)
-    return LoadedRunbook(runbook, folder, sources, Scope(scope.variables, pending=pending))
+    runbook = Runbook((head and head.name) or folder.name, head.title if head else folder.name, phases, own)
+    reader.problems += _circles(runbook, sources)
+    return LoadedRunbook(runbook, folder, sources, scope), reader.problems
 
 
 def choose(root: Path, name: str | None, variables: Mapping[str, Any]) -> str:
@@ -110,7 +121,10 @@ def choose(root: Path, name: str | None, variables: Mapping[str, Any]) -> str:
     return str(wanted)
 
 
-def _validated(reader: _Reader, document: Document, model: Any, what: str) -> Any:
+def _salvaged(reader: _Reader, document: Document | None, model: Any, what: str, instead: Mapping[str, Any]) -> Any:
+    """The file as its model; with mistakes, without the keys that hold them. None when it is no mapping at all."""
+    if document is None:
+        return None
     data = document.data
     if not isinstance(data, dict):
         reader.problems.append(document.problem((), f"{what} should be a mapping, and this file is not one"))
@@ -120,8 +134,15 @@ def _validated(reader: _Reader, document: Document, model: Any, what: str) -> An
         return model.model_validate(data)
     except ValidationError as error:
         reader.problems += diagnostics(error, document, (), model, data, what=what)
-        reader.unread = True
-        return None
+        wrong = {e["loc"][0] for e in error.errors() if e["loc"]}
+        reader.unread = reader.unread or "phase" in wrong
+        return model.model_validate({**instead, **{k: v for k, v in data.items() if k not in wrong}})
+
+
+def _registered(documents: Sequence[Document]) -> frozenset[str]:
+    """Every name that a step of these files registers."""
+    steps = [s for d in documents if isinstance(d.data, dict) for s in d.data.get("steps") or () if isinstance(s, dict)]
+    return frozenset(s["register"] for s in steps if isinstance(s.get("register"), str))
 
 
 def _template_problems(document: Document, head: RunbookFile) -> list[Diagnostic]:
@@ -152,21 +173,15 @@ def _phase_files(reader: _Reader, document: Document | None, head: RunbookFile |
     return paths
 
 
-def _phase_file(reader: _Reader, path: Path, scope: Scope) -> _Read | None:
-    document = reader.document(path)
-    if document is None:
-        return None
-    file: PhaseFile | None = _validated(reader, document, PhaseFile, "the phase")
-    if file is None:
-        return _Read(document, PhaseFile(phase="unread", steps=[]), _entries(reader, document, None, scope)) and None
-    return _Read(document, file, _entries(reader, document, file, scope))
+def _phase_file(reader: _Reader, document: Document, scope: Scope) -> _Read | None:
+    instead = {"phase": slug(Path(document.file).stem) or "phase", "steps": []}
+    file: PhaseFile | None = _salvaged(reader, document, PhaseFile, "the phase", instead)
+    return _Read(document, file, _entries(reader, document, file.phase, scope)) if file else None
 
 
-def _entries(reader: _Reader, document: Document, file: PhaseFile | None, scope: Scope) -> list[Entry]:
-    """The entries of `steps:`; also of a phase whose own keys are wrong, so that all mistakes are told at once."""
-    data = document.data
-    written = data.get("steps") if isinstance(data, dict) else None
-    steps = StepReader(document, file.phase if file else "?", reader.actions, reader.checks, scope)
+def _entries(reader: _Reader, document: Document, phase: str, scope: Scope) -> list[Entry]:
+    written = document.data.get("steps")
+    steps = StepReader(document, phase, reader.actions, reader.checks, scope)
     entries: list[Entry] = []
     first: dict[str, int] = {}
     for index, entry in enumerate(written if isinstance(written, list) else []):
@@ -182,6 +197,7 @@ def _entries(reader: _Reader, document: Document, file: PhaseFile | None, scope:
         first[read.id] = index
         entries.append(read)
     reader.problems += steps.problems
+    reader.unread = reader.unread or steps.unnamed
     return entries
 
 

@@ -1,4 +1,4 @@
-"""JSON Schema of the files a user writes, from the same models that validate them: what an editor completes and checks."""
+"""JSON Schema of the files a user writes, from the models that validate them: what an editor completes and checks."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from engine.core.model import Step, StepId
 from engine.errors import Diagnostic, NotYetError
 from engine.load.document import Document, Route, guess, listed
 from engine.load.format import KEYWORDS, Keywords, slug
-from engine.load.render import Scope, TemplateError, condition_names, mistakes, render, render_known, undeclared
+from engine.load.render import Scope, TemplateError, condition_mistakes, mistakes, render, render_known, undeclared
 from engine.load.validation import diagnostics
 
 _FORBIDDEN_IN_KEY = frozenset("[]/ \t\n")
@@ -47,15 +47,15 @@ class StepReader:
     families: Collection[str]
     scope: Scope
     problems: list[Diagnostic] = field(default_factory=list)
+    unnamed: bool = False
+    """A step's id could not be made out: it may be the one that others need."""
 
     def read(self, data: Mapping[str, Any], route: Route) -> Entry | None:
         """None when it is too wrong to go on with; `problems` says why."""
         action = self._action(data, route)
         keywords = self._keywords(data, route)
-        if keywords is None or action is None:
-            return None
-        step_id = self._id(keywords, route)
-        if step_id is None:
+        step_id = self._id(keywords, data, route)
+        if action is None:
             return None
         self._conditions(keywords, route)
         self._templates(data, route)
@@ -83,34 +83,36 @@ class StepReader:
             self._problem(route, f"a step names one action (known: {listed(self.actions)})")
         return None
 
-    def _keywords(self, data: Mapping[str, Any], route: Route) -> Keywords | None:
+    def _keywords(self, data: Mapping[str, Any], route: Route) -> Keywords:
+        """The step's keywords, without those that are wrong."""
         given = {key: value for key, value in data.items() if key in KEYWORDS}
         try:
             return Keywords.model_validate(given)
         except ValidationError as error:
             self.problems += diagnostics(error, self.document, route, Keywords, given, what="the step")
-            return None
+            wrong = {e["loc"][0] for e in error.errors()}
+            return Keywords.model_validate({key: value for key, value in given.items() if key not in wrong})
 
-    def _id(self, keywords: Keywords, route: Route) -> str | None:
+    def _id(self, keywords: Keywords, data: Mapping[str, Any], route: Route) -> str:
+        """The step's id; a stand-in when there is none, so that the rest of the step is looked at too."""
         if keywords.id:
             return keywords.id
         made = slug(keywords.name or "") if "{" not in (keywords.name or "") else ""
-        if not made:
+        if made and "id" not in data:
+            return made
+        self.unnamed = True
+        if "id" not in data and ("name" not in data or keywords.name):
             self._problem(route, 'a step needs an "id" or a "name" to make one from')
-            return None
-        return made
+        return f"step-{route[-1]}"
 
     def _conditions(self, keywords: Keywords, route: Route) -> None:
         if not isinstance(keywords.when, str | list):
             return
         many = isinstance(keywords.when, list)
         for index, text in enumerate(keywords.when if isinstance(keywords.when, list) else [keywords.when]):
-            try:
-                condition_names(text)
-            except TemplateError as error:
-                place: Route = (*route, "when", index) if many else (*route, "when")
-                for problem in error.problems:
-                    self._problem(place, f"when: {problem.message}", needle=problem.needle)
+            place: Route = (*route, "when", index) if many else (*route, "when")
+            for problem in condition_mistakes(text):
+                self._problem(place, f"when: {problem.message}", needle=problem.needle)
 
     def _templates(self, data: Mapping[str, Any], route: Route) -> None:
         for problem in mistakes({key: value for key, value in data.items() if key != "when"}):

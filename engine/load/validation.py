@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -86,9 +87,8 @@ def _worded(message: str) -> str:
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.replace("Input should", "should").replace("a valid string", "text")
     message = message.replace("a valid boolean", "true or false").replace("a valid dictionary", "a mapping")
+    message = re.sub(r" or instance of \w+", "", message)
     message = message.replace("a valid integer", "a whole number").replace("a valid list", "a list")
-    if message.startswith("should be a valid") and "instance of" in message:
-        return "should be a mapping"
     if message.startswith("String should"):
         message = message.removeprefix("String ")
     return message[:1].lower() + message[1:]
