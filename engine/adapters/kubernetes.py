@@ -63,20 +63,26 @@ class KubernetesCluster:
     # --- Looking ------------------------------------------------------------------------------------------------
 
     def look(self, objects: Sequence[Manifest], *, manager: str, dry_run: bool = True) -> Sequence[Look]:
+        missing: set[str] = set()  # the server takes 50 ms to say that a namespace is missing; ask once for each
+
         def one(manifest: Manifest) -> Look:
-            return self._look(manifest, manager, dry_run=dry_run)
+            return self._look(manifest, manager, missing, dry_run=dry_run)
 
         if len(objects) < 2:
             return [one(o) for o in objects]
         with ThreadPoolExecutor(min(len(objects), self._session.connections), thread_name_prefix="look") as pool:
             return list(pool.map(one, objects))
 
-    def _look(self, manifest: Manifest, manager: str, *, dry_run: bool) -> Look:
+    def _look(self, manifest: Manifest, manager: str, missing: set[str], *, dry_run: bool) -> Look:
         reference = Reference.of(manifest)
+        if reference.namespace in missing:
+            return Look(reference, None, None, f"namespace {reference.namespace} does not exist")
         try:
             live = self.get(reference)
             dry = self._apply(manifest, manager, dry_run=True) if dry_run else None
         except (NotServedError, NamespaceMissingError) as error:
+            if isinstance(error, NamespaceMissingError):
+                missing.add(reference.namespace)
             return Look(reference, None, None, str(error))
         return Look(reference, self.masked(live) if live else None, self.masked(dry) if dry else None)
 
@@ -89,7 +95,7 @@ class KubernetesCluster:
                 what=str(reference),
                 secret=_secret(reference),
             )
-        except (GoneError, NotServedError):
+        except (GoneError, NotServedError, NamespaceMissingError):
             return None
         return answer  # type: ignore[no-any-return]
 
@@ -152,7 +158,7 @@ class KubernetesCluster:
             path = self._resource(reference).path(reference.namespace, reference.name)
             body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
             self._session.request("DELETE", path, body=body, what=f"delete {reference}", secret=_secret(reference))
-        except (GoneError, NotServedError):
+        except (GoneError, NotServedError, NamespaceMissingError):
             return
         found = self.get(reference) if wait else None
         uid = found["metadata"]["uid"] if found else ""
