@@ -34,6 +34,7 @@ def deploy(session: Session, plan: Plan) -> RunView:
                 f"  look at it      runbook show {unfinished.id}"
             )
         session.record.claim(run, since)
+        session.bind(run)
         recorder = Recorder(session.journal, RunView(run), session.deployer.observer)
         recorder.record(EventType.RUN_STARTED, data=run_started(session, plan, "deploy"))
         return _carry(session, recorder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,10 @@ from engine.core.parts import Parts
 from engine.core.ports import Launcher
 from engine.run.environment import EnvironmentRecord
 from engine.run.journal import Journal
+
+
+def _no_run_folder(_run: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Session:
     """Digest of the environment's variables."""
     target: str
     """The cluster's uid, empty while there is none."""
+    bind: Callable[[str], None] = _no_run_folder
+    """Told the run's id when it begins, so that files kept later are kept for that run."""
     resources: ExitStack = field(default_factory=ExitStack)
     """Tunnels and connections, closed when the command ends."""
 

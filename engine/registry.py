@@ -1,0 +1,63 @@
+"""Which actions and checks there are, by YAML key. Importing this imports models, no outside client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.actions.approval import ApprovalAction
+from engine.actions.backup import BackupAction
+from engine.actions.bucket import BucketAction
+from engine.actions.check import CheckAction
+from engine.actions.command import CommandAction
+from engine.actions.manifest import ManifestAction
+from engine.actions.playbook import PlaybookAction
+from engine.actions.record import RecordAction
+from engine.actions.release import ReleaseAction
+from engine.actions.secret import SecretAction
+from engine.checks.dns import DnsCheck
+from engine.checks.http import HttpCheck
+from engine.checks.jsonrpc import JsonRpcCheck
+from engine.checks.kubernetes import KubernetesCheck
+from engine.checks.mesh import MeshCheck
+from engine.checks.promql import PromqlCheck
+from engine.checks.redis import RedisCheck
+from engine.checks.sql import SqlCheck
+from engine.checks.tcp import TcpCheck
+from engine.checks.tls import TlsCheck
+from engine.checks.vault import VaultCheck
+from engine.core.action import Kind
+
+_ACTIONS = (
+    ApprovalAction,
+    BackupAction,
+    BucketAction,
+    CheckAction,
+    CommandAction,
+    ManifestAction,
+    PlaybookAction,
+    RecordAction,
+    ReleaseAction,
+    SecretAction,
+)
+
+_CHECKS = (
+    DnsCheck,
+    HttpCheck,
+    JsonRpcCheck,
+    KubernetesCheck,
+    MeshCheck,
+    PromqlCheck,
+    RedisCheck,
+    SqlCheck,
+    TcpCheck,
+    TlsCheck,
+    VaultCheck,
+)
+
+ACTION_TYPES: Mapping[str, type] = {action.key: action.Params for action in _ACTIONS}
+"""Key -> the model of its parameters."""
+
+CHECK_TYPES: Mapping[str, type] = {check.key: check.Params for check in _CHECKS}
+
+EVENTS = frozenset(action.key for action in _ACTIONS if action.kind is Kind.EVENT)
+"""Actions that happen, instead of converging."""

@@ -1,0 +1,179 @@
+"""Joins actions and checks with the adapters they need, and opens an environment for a command."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.core.history import Observer, RunView
+from engine.core.redaction import Redactor
+from engine.errors import Diagnostic, FilesError, UsageError
+from engine.run.journal import Journal
+
+if TYPE_CHECKING:
+    from engine.load.lint import Registry
+    from engine.load.runbook import LoadedRunbook
+    from engine.run.session import Session
+
+STATE = ".runbook"
+
+
+def find_root(start: Path) -> Path:
+    """The project's root: the nearest folder upwards with `inventories/` and `runbooks/`. UsageError."""
+    for folder in (start, *start.parents):
+        if (folder / "inventories").is_dir() and (folder / "runbooks").is_dir():
+            return folder
+    raise UsageError(f"{start} is in no runbook project: no folder above it has inventories/ and runbooks/")
+
+
+def open_journal(root: Path, redactor: Redactor | None = None) -> Journal:
+    """The project's journal. Imports no outside client."""
+    known = redactor or Redactor()
+    return Journal(root / STATE / "journal.db", clock=_utc_now, redact=known.data)
+
+
+def action_types() -> Mapping[str, type]:
+    """YAML key -> model of the action's parameters."""
+    from engine.registry import ACTION_TYPES
+
+    return ACTION_TYPES
+
+
+def check_types() -> Mapping[str, type]:
+    """YAML key -> model of the check's parameters."""
+    from engine.registry import CHECK_TYPES
+
+    return CHECK_TYPES
+
+
+def lint(root: Path, runbook: str | None, environment: str | None) -> list[Diagnostic]:
+    """Every mistake in the files, without looking at anything live."""
+    from engine.load.lint import lint as lint_files
+
+    return lint_files(root, runbook, environment, _registry(), root / STATE / "cache")
+
+
+def schema(_root: Path) -> dict[str, Any]:
+    """JSON Schemas of the files: `runbook` and `phase`."""
+    from engine.load.schema import phase_schema, runbook_schema
+
+    return {"runbook": runbook_schema(), "phase": phase_schema(action_types(), check_types())}
+
+
+def load(root: Path, runbook: str | None, environment: str | None) -> LoadedRunbook:
+    """The runbook as it stands in the working tree, for commands that run nothing. FilesError, UsageError."""
+    from engine.load.inventory import load_environment
+    from engine.load.runbook import load_runbook
+
+    variables = load_environment(root, environment, root / STATE / "cache").variables if environment else {}
+    return load_runbook(root, runbook, action_types(), check_types(), variables)
+
+
+def open_session(
+    root: Path,
+    environment: str,
+    *,
+    extra: Sequence[str] = (),
+    observer: Observer,
+    interactive: bool,
+    run: RunView | None = None,
+    cancelled: threading.Event,
+    runbook: str | None = None,
+) -> Session:
+    """Open an environment. With `run`: on that run's kept inputs and frozen time, never the working tree.
+
+    FilesError with every mistake in the files; UsageError when there is no such environment.
+    """
+    from engine.core.order import Graph
+    from engine.load.inputs import KeptInputs
+    from engine.load.resolve import Resolver
+    from engine.load.runbook import load_runbook
+    from engine.outside import Outside, read_settings
+    from engine.run.session import Session
+
+    state = root / STATE
+    if run is None:
+        inputs = _keep(root, state, environment, extra, runbook)
+        now = datetime.now(UTC).replace(microsecond=0)
+    else:
+        inputs = KeptInputs.open(state, run.inputs, run_folder=state / "runs" / run.id)
+        now = datetime.fromisoformat(run.now)
+    name = run.runbook if run else runbook
+    loaded = load_runbook(inputs.tree, name, action_types(), check_types(), inputs.variables)
+    if run is None:
+        _refuse_mistakes(inputs.tree, runbook, inputs.variables)
+    redactor, resources = Redactor(), ExitStack()
+    journal = open_journal(root, redactor)
+    resources.callback(journal.close)
+    outside = Outside(
+        settings=read_settings(loaded.scope),
+        environment=environment,
+        runbook=loaded.runbook.name,
+        root=root,
+        state=state,
+        journal=journal,
+        redactor=redactor,
+        resources=resources,
+        interactive=interactive,
+    )
+    resolver = Resolver(loaded, action_types(), check_types())
+    planner, deployer = outside.parts(resolver, inputs, now, cancelled, observer)
+    return Session(
+        environment=environment,
+        runbook=loaded.runbook,
+        graph=Graph.of(loaded.runbook),
+        planner=planner,
+        deployer=deployer,
+        journal=journal,
+        record=outside.record(),
+        launcher=outside.launcher,
+        state=state,
+        inputs=inputs.digest,
+        variables=_digest(inputs.variables),
+        target=outside.target(),
+        bind=lambda run_id: inputs.bind(state / "runs" / run_id),
+        resources=resources,
+    )
+
+
+def _keep(root: Path, state: Path, environment: str, extra: Sequence[str], runbook: str | None) -> Any:
+    """The working tree's files and variables, kept under their digest."""
+    from engine.load.inputs import KeptInputs
+    from engine.load.inventory import extra_variables, load_environment
+    from engine.load.runbook import choose
+
+    found = load_environment(root, environment, state / "cache", extra_variables(extra, Path.cwd()))
+    name = choose(root, runbook, found.variables)
+    return KeptInputs.snapshot(
+        state, root, f"runbooks/{name}", ["playbooks", f"inventories/{environment}"], found.variables
+    )
+
+
+def _refuse_mistakes(tree: Path, runbook: str | None, variables: Mapping[str, Any]) -> None:
+    """What lint calls an error stops a run before anything is looked at."""
+    from engine.load.lint import check
+
+    errors = [d for d in check(tree, runbook, variables, _registry()) if d.severity == "error"]
+    if errors:
+        raise FilesError(errors)
+
+
+def _registry() -> Registry:
+    from engine.load.lint import Registry
+    from engine.registry import ACTION_TYPES, CHECK_TYPES, EVENTS
+
+    return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS)
+
+
+def _digest(variables: Mapping[str, Any]) -> str:
+    from engine.core.history import digest_of
+
+    return digest_of(variables)
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
