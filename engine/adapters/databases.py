@@ -12,7 +12,9 @@ from engine.core.redaction import Secret
 from engine.errors import PermanentError, TemporaryError
 
 _LONGEST = 10.0  # seconds to connect, and for an answer
-_STARTING = ("57P03", "53300", "57P01")  # cannot_connect_now, too_many_connections, admin_shutdown
+_PASSING = ("08", "28", "3D", "3F", "42P01", "53", "57")
+"""SQLSTATEs (and classes) that are right soon while a platform comes up: connection, password, database, schema or
+table not there yet, too many connections, starting or stopping. PostgreSQL's "Error Codes" appendix."""
 
 
 class SqlAndRedis:
@@ -21,7 +23,7 @@ class SqlAndRedis:
     def query(
         self, host: str, port: int, database: str, user: str, password: Secret, statement: str, *, deadline: Deadline
     ) -> Sequence[Sequence[Any]]:
-        """The rows. PermanentError when the server refuses the login or the statement."""
+        """The rows. TemporaryError when login or table may be there soon, PermanentError for a wrong statement."""
         import pg8000.native
 
         doing = f"PostgreSQL {user}@{host}:{port}/{database}"
@@ -43,7 +45,7 @@ class SqlAndRedis:
                 connection.close()
 
     def ping(self, host: str, port: int, password: Secret | None, *, deadline: Deadline) -> str:
-        """The answer to PING: `PONG`. PermanentError when the password is refused."""
+        """The answer to PING: `PONG`. TemporaryError when the password is refused: a new one may be on its way."""
         import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
@@ -78,7 +80,7 @@ def _postgres_errors(doing: str, timeout: float) -> Iterator[None]:
     except DatabaseError as error:
         details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
         message = f"{doing}: {details.get('M', error)}"
-        if details.get("C") in _STARTING:
+        if str(details.get("C")).startswith(_PASSING):
             raise TemporaryError(message) from error
         raise PermanentError(message) from error
     except InterfaceError as error:
@@ -94,9 +96,7 @@ def _redis_errors(doing: str, timeout: float) -> Iterator[None]:
 
     try:
         yield
-    except redis.AuthenticationError as error:
-        raise PermanentError(f"{doing}: {error}") from error
-    except redis.BusyLoadingError as error:
+    except (redis.AuthenticationError, redis.BusyLoadingError) as error:
         raise TemporaryError(f"{doing}: {error}") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise NoAnswerError(*_no_answer(doing, error, timeout)) from error

@@ -124,6 +124,8 @@ def _explained(doing: str, error: BaseException) -> tuple[str, str]:
     names = {type(c).__name__ for c in causes}
     if "RemoteDisconnected" in names or "ProtocolError" in names:
         return f"{doing}: closed without an answer", "reset"
+    if "ReadTimeoutError" in names:
+        return f"{doing}: the answer stopped in the middle", "timeout"
     if "NameResolutionError" in names:
         return f"{doing}: the name does not resolve", "name"
     return f"{doing}: {_innermost(error)}", "unreachable"

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from engine.checks.looking import Expected, as_number, finding_of, shorten
 from engine.core.action import Context, Finding
 from engine.core.ports import Cluster, Http
-from engine.errors import PermanentError, TemporaryError
+from engine.errors import TemporaryError
 
 
 class JsonRpcParams(Expected):
@@ -61,7 +61,7 @@ class JsonRpcCheck:
         value = self._value(params, ctx)
         number = as_number(value)
         if number is None:
-            raise PermanentError(f"{params.method} {params.path}: {shorten(str(value))} is no number")
+            raise TemporaryError(f"{params.method} {params.path}: {shorten(str(value))} is no number")
         return number
 
     def _value(self, params: JsonRpcParams, ctx: Context) -> Any:

@@ -95,11 +95,13 @@ def reach(cluster: Cluster, service: str, address: str) -> Iterator[tuple[str, i
 
 
 def finding_of(look: Callable[[], Finding]) -> Finding:
-    """One look. No answer, and an answer that is a refusal, are findings; only a wrong request raises."""
+    """One look. No answer is a finding, a refusal that will stay one is a final finding; a wrong request raises."""
     try:
         return look()
-    except (TemporaryError, NotYetError, PermanentError) as error:
+    except (TemporaryError, NotYetError) as error:
         return Finding(False, str(error))
+    except PermanentError as error:
+        return Finding(False, str(error), final=True)
 
 
 def refusal_of(connect: Callable[[], str]) -> Finding:
@@ -108,8 +110,10 @@ def refusal_of(connect: Callable[[], str]) -> Finding:
         saw = connect()
     except NoAnswerError as error:
         return Finding(error.cause in _FIRM, str(error))
-    except (TemporaryError, NotYetError, PermanentError) as error:
+    except (TemporaryError, NotYetError) as error:
         return Finding(False, str(error))
+    except PermanentError as error:
+        return Finding(False, str(error), final=True)
     return Finding(False, f"{saw}; it should be refused")
 
 

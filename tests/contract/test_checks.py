@@ -300,6 +300,8 @@ def test_sql_refused(sql):
     assert "goods_of_others" in sql(query="SELECT * FROM goods_of_others").saw
     assert "no_such_database" in sql(database="no_such_database").saw
     assert sql(password="").saw == "secret shop/db has no password yet"
+    assert not sql(password="another-password").final
+    assert sql(query="SELEKT 1").final
     finding = sql(address=f"127.0.0.1:{free_port()}")
     assert not finding.ok
     assert "connection refused" in finding.saw

@@ -100,8 +100,10 @@ def raising(error):
 
 
 def test_a_refusal_is_a_finding_and_a_wrong_request_raises():
-    for error in (TemporaryError("t"), NotYetError("n"), PermanentError("p"), NoAnswerError("a", "reset")):
+    for error in (TemporaryError("t"), NotYetError("n"), NoAnswerError("a", "reset")):
         assert finding_of(raising(error)) == Finding(False, str(error))
+    assert finding_of(raising(PermanentError("p"))) == Finding(False, "p", final=True)
+    assert refusal_of(raising(PermanentError("p"))) == Finding(False, "p", final=True)
     with pytest.raises(UsageError):
         finding_of(raising(UsageError("u")))
 
