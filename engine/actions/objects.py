@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -56,10 +56,11 @@ _DATA_KINDS = ("Namespace", "CustomResourceDefinition", "PersistentVolume", "Per
 class _Loader(yaml.CSafeLoader):
     """YAML without timestamps: an API object has none, only strings that look like one."""
 
-    yaml_implicit_resolvers: Mapping[str, Any] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse(text: str, where: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`release`: a Helm release. Helm renders and applies; what would change is asked of the API server, object by object."""
+"""`release`: a Helm release. Helm renders and applies; what would change the API server says, object by object."""
 
 from __future__ import annotations
 
