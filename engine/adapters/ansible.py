@@ -88,6 +88,7 @@ class AnsiblePlaybooks:
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 on_line=told.line,
                 deadline=deadline,
+                name=f"playbook {playbook.name}",
             )
         finally:
             shutil.rmtree(private, ignore_errors=True)  # its own process removes it, unless it was killed

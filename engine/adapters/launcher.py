@@ -60,6 +60,7 @@ class ProcessLauncher:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         on_line: Callable[[str], None] | None = None,
+        name: str = "",
     ) -> Finished:
         """Run to the end. `stdout` comes back as it was, `stderr` and the lines given to `on_line` redacted.
 
@@ -69,8 +70,9 @@ class ProcessLauncher:
         full_env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home()), "LANG": "C.UTF-8"}
         full_env |= dict(env or {})
         program = _find(argv[0], full_env["PATH"], cwd)
-        deadline.check(f"starting {argv[0]}")
-        with self._registered(argv[0]) as child:
+        name = name or Path(argv[0]).name
+        deadline.check(f"starting {name}")
+        with self._registered(name) as child:
             process = subprocess.Popen(
                 launch_argv(child.lock, child.group_path, [program, *argv[1:]]),
                 stdin=subprocess.PIPE,
@@ -82,7 +84,7 @@ class ProcessLauncher:
             )
             streams = Streams(child.program, process, stdin, self._redactor, on_line)
             try:
-                streams.follow(deadline, f"running {argv[0]}")
+                streams.follow(deadline, f"running {name}")
             except BaseException:
                 child.end(process.pid, process)
                 raise
@@ -117,10 +119,10 @@ class ProcessLauncher:
     def _registered(self, program: str) -> Iterator[_Child]:
         """A lock file and a control group for one child, both gone at the end."""
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = uuid.uuid4().hex[:12]
-        lock = self._locks / f"child-{self._run}-{name}.lock"
-        group = Cgroup.create(f"runbook-{self._run}-{name}")
-        child = _Child(lock, Path(program).name, group)
+        unique = uuid.uuid4().hex[:12]
+        lock = self._locks / f"child-{self._run}-{unique}.lock"
+        group = Cgroup.create(f"runbook-{self._run}-{unique}")
+        child = _Child(lock, program.replace("\n", " "), group)
         descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.write(descriptor, f"program={child.program}\ncgroup={child.group_path}\n".encode())

@@ -286,8 +286,12 @@ class Launcher(Protocol):
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         on_line: Callable[[str], None] | None = None,
+        name: str = "",
     ) -> Finished:
-        """Run to the end; at the deadline or on cancellation the whole group is ended and the error raised."""
+        """Run to the end; at the deadline or on cancellation the whole group is ended and the error raised.
+
+        `name` is what messages call it, by default the program's.
+        """
 
     def wait_for_orphans(self, deadline: Deadline) -> None:
         """Wait for children that a killed engine left running; at the deadline end them."""

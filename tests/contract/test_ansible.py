@@ -10,16 +10,22 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from engine.actions.playbook import PlaybookAction, PlaybookParams
 from engine.adapters import ansible as ansible_module
 from engine.adapters.ansible import AnsiblePlaybooks, HostRecords, tmpfs
+from engine.adapters.cgroup import Cgroup
 from engine.adapters.launcher import ProcessLauncher
-from engine.core.action import Deadline
+from engine.core.action import Context, Deadline, Finding
+from engine.core.change import Preimage, Verb
+from engine.core.model import StepId
 from engine.core.redaction import Redactor
 from engine.errors import TemporaryError
+from tests.fakes.inputs import FolderInputs
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary-7f3a9c51d2"
@@ -177,16 +183,33 @@ def test_fault_38_the_secret_is_nowhere_while_it_runs_nor_after(project, leftove
     assert not leftovers()
 
 
-def test_the_deadline_ends_the_whole_playbook(project, leftovers):
+@pytest.mark.parametrize("grouped", [True, False], ids=["cgroup", "process tree"])
+def test_the_deadline_ends_the_whole_playbook(project, leftovers, monkeypatch, grouped):
+    if not grouped:
+        monkeypatch.setattr(Cgroup, "create", classmethod(lambda cls, name: None))
     path = playbook(
         project, f"    - ansible.builtin.command: {{argv: [sh, -c, 'echo $$ > {project}/pid; exec sleep 300']}}\n"
     )
-    with pytest.raises(TemporaryError, match="deadline"):
+    with pytest.raises(TemporaryError, match=r"running playbook play\.yml: the deadline passed"):
         play(project, path, deadline=Deadline(4))
     assert (project / "pid").exists(), "the task had not begun"
     pid = int((project / "pid").read_text())
     until(lambda: not Path(f"/proc/{pid}").exists(), 5)
     assert not leftovers()
+    assert not still_running(project)
+
+
+def still_running(project):
+    """Command lines that name the project's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            content = process.read_bytes()
+        except OSError:
+            continue
+        if str(project).encode() in content:
+            found.append(content)
+    return found
 
 
 ENGINE = """
@@ -194,7 +217,10 @@ import sys
 from pathlib import Path
 from engine.adapters.ansible import AnsiblePlaybooks
 from engine.adapters.launcher import ProcessLauncher
-from engine.core.action import Deadline
+from engine.actions.playbook import PlaybookAction, PlaybookParams
+from engine.core.action import Context, Deadline, Finding
+from engine.core.change import Preimage, Verb
+from engine.core.model import StepId
 from engine.core.redaction import Redactor
 project, redactor = Path(sys.argv[1]), Redactor()
 playbooks = AnsiblePlaybooks(ProcessLauncher(project / "state", redactor, "r1"), redactor, "r1")
@@ -248,12 +274,41 @@ def test_fault_39_40_a_playbook_that_does_not_end_is_ended(project, leftovers, a
     AnsiblePlaybooks.remove_leftovers()
     assert not leftovers()
     assert not list((project / "state/locks").iterdir())
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert str(project).encode() not in process.read_bytes(), process
-        except OSError:
-            continue
+    assert not still_running(project)
     assert not (project / "second-task").exists()
+
+
+def test_the_step_as_a_whole(project, monkeypatch):
+    """Runs, then is assumed without Ansible, runs when a role changed, and is taken back."""
+    (project / "playbooks/roles/web/tasks").mkdir(parents=True)
+    tasks = project / "playbooks/roles/web/tasks/main.yml"
+    tasks.write_text("- ansible.builtin.copy: {content: '{{ text }}', dest: '{{ target }}', mode: '0600'}\n")
+    (project / "playbooks/web.yml").write_text("- hosts: all\n  gather_facts: false\n  roles: [web]\n")
+    playbook(project, "    - ansible.builtin.file: {path: '{{ target }}', state: absent}\n", "playbooks/down.yml")
+    made = project / "made"
+    launcher = ProcessLauncher(project / "state", Redactor(), "r1")
+    records = HostRecords(project / "records")
+    playbooks = AnsiblePlaybooks(launcher, Redactor(), "r1")
+    action = PlaybookAction(playbooks, records, lambda *_: Finding(True, ""), "local", "hosts.yml")
+    params = PlaybookParams(path="playbooks/web.yml", vars={"text": "one", "target": str(made)})
+    undo = {"path": "playbooks/down.yml", "vars": {"target": str(made)}}
+    ctx = Context(StepId("one/web"), FolderInputs(project), datetime.now(UTC), Deadline(120), undo_params=undo)
+
+    def planned():
+        return action.plan(params, action.read(params, ctx), ctx)
+
+    first = planned()
+    action.apply(params, first, ctx)
+    assert made.read_text() == "one"
+    assert planned().verb is Verb.NONE
+    tasks.write_text(tasks.read_text().replace("0600", "0640"))
+    second = planned()
+    assert second.verb is Verb.RUN
+    action.apply(params, second, ctx)
+    assert made.stat().st_mode & 0o777 == 0o640
+    action.undo(params, second, Preimage(), ctx)
+    assert not made.exists()
+    assert action.read_back(params, second, Preimage(), ctx) == {}
 
 
 def test_the_tasks_of_a_long_playbook_are_counted(project, monkeypatch, tmp_path):
