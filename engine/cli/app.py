@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from engine.cli import doctor, files, journal, runs
+from engine.cli.opening import CrashError
 from engine.cli.output import Output
 from engine.errors import CancelledError, RunbookError, UsageError
 
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _misused(output, error)
     except RunbookError as error:
         return _failed(output, error)
+    except Exception as error:  # noqa: BLE001 (the last place: nothing else may end in a bare traceback)
+        return _failed(output, _defect(error))
     return code if isinstance(code, int) else 0
 
 
@@ -84,6 +87,13 @@ def _failed(output: Output, error: RunbookError) -> int:
     return error.exit_code
 
 
+def _defect(error: Exception) -> CrashError:
+    """Names the kind of error only: its text passed no redactor."""
+    crash = CrashError(f"the engine made a mistake ({type(error).__name__}); nothing was begun. With -v: where")
+    crash.__cause__ = error
+    return crash
+
+
 def _message(error: RunbookError) -> list[str]:
     """A sign before the first line; files' mistakes stand for themselves."""
     lines = str(error).splitlines() or [type(error).__name__]
@@ -97,7 +107,8 @@ def _misused(output: Output, error: TyperException) -> int:
     if output.as_json:
         from engine.report.documents import error_document
 
-        message = getattr(error, "message", "") or str(error) or "no command given"
+        tell = getattr(error, "format_message", None)
+        message = (tell() if tell else str(error)) or "no command given"
         output.document(error_document(UsageError.__name__, message, UsageError.exit_code))
     else:
         show = getattr(error, "show", None)

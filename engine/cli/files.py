@@ -21,7 +21,10 @@ class GraphFormat(StrEnum):
     DOT = "dot"
 
 
-SchemaFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it there instead.")]
+SchemaFolder = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Write runbook.schema.json and phase.schema.json there instead."),
+]
 Format = Annotated[GraphFormat, typer.Option("--format", help="`dot` is for Graphviz: `| dot -Tsvg`.")]
 
 
@@ -43,24 +46,27 @@ def lint(
 
 
 def schema(
-    out: SchemaFile = None,
+    out: SchemaFolder = None,
     as_json: o.Json = False,
     verbose: o.Verbose = False,
     no_colour: o.NoColour = False,
 ) -> int:
-    """The JSON Schema of runbook and phase files, for an editor's completion. Always JSON."""
+    """The JSON Schemas of runbook.yml and of phase files, for an editor's completion. Always JSON."""
     from engine import wiring
 
     output = Output(as_json, verbose, no_colour)
-    document = wiring.schema(wiring.find_root(Path.cwd()))
+    schemas = wiring.schema(wiring.find_root(Path.cwd()))
     if out is None:
-        output.document(document)
+        output.document({"schema": 1, **schemas})
         return 0
-    try:
-        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"schema file {out}: {error.strerror}") from error
-    output.answer({"schema": 1, "file": str(out)}, [f"✓ {out}"])
+    files = {out / f"{name}.schema.json": schemas[name] for name in schemas}
+    for path, document in files.items():
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"schema file {path}: {error.strerror}") from error
+    output.answer({"schema": 1, "files": [str(p) for p in files]}, [f"✓ {path}" for path in files])
     return 0
 
 
@@ -77,7 +83,7 @@ def graph(
     from engine.report.graph import graph_document, graph_dot, graph_lines
 
     output = Output(as_json, verbose, no_colour)
-    loaded = wiring.load(wiring.find_root(Path.cwd()), runbook or None, environment or None)
+    loaded = wiring.load(wiring.find_root(Path.cwd()), runbook or None, environment or None).runbook
     if form is GraphFormat.DOT and not as_json:
         output.lines([graph_dot(loaded)])
     else:

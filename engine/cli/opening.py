@@ -73,7 +73,7 @@ def opened(
     interactive = not (no_input or output.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
     with _stopped_by_signals(cancelled, console):
         try:
-            session = wiring.open_session(
+            with wiring.open_session(
                 wiring.find_root(Path.cwd()),
                 environment,
                 extra=extra,
@@ -82,8 +82,8 @@ def opened(
                 run=view,
                 cancelled=cancelled,
                 runbook=runbook or None,
-            )
-            yield Work(session, console, output, cancelled, interactive)
+            ) as session:
+                yield Work(session, console, output, cancelled, interactive)
         except (RunbookError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except Exception as error:

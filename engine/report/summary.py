@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
+from engine.core.model import StepId
 from engine.report import tally
 from engine.report.plan import count_verbs
 from engine.report.text import ago, between, clean, clean_lines, clip, columns, count, duration, wrap
@@ -139,8 +140,9 @@ def _success(view: RunView, width: int) -> Iterator[str]:
 
 
 def _failure(view: RunView, width: int) -> Iterator[str]:
-    step = view.steps.get(view.failed_step)  # type: ignore[call-overload]
+    step = view.steps.get(StepId(view.failed_step))
     if step is None:
+        yield from _taken_back(view, width)
         return
     from_start = between(step.started, step.finished)
     after = f" after {duration(from_start)}" if from_start else ""
@@ -174,12 +176,14 @@ def _ending(view: RunView, width: int) -> list[str]:
     total = f"{tally.done(view)} of {count(len(view.steps), 'step')} done"
     endings = {
         RunStatus.ROLLED_BACK: f"✗ failed and rolled back to {where} in {took}.{standing} nothing else was touched.",
-        RunStatus.ROLLBACK_INCOMPLETE: f"✗ failed; the rollback to {where} is incomplete: "
+        RunStatus.ROLLBACK_INCOMPLETE: f"✗ {'failed; ' if view.failure else ''}rollback to {where} incomplete: "
         f"{count(len(_stuck(view)), 'step')} could not be taken back.",
         RunStatus.FAILED: f"✗ failed after {took} and left as it is. {total}.",
         RunStatus.REFUSED: f"✗ refused after {took}; what this run had changed is back at {where}.",
         RunStatus.STOPPED: f"! stopped after {took}: {total}, nothing is running any more.",
     }
+    if view.status is RunStatus.ROLLED_BACK and not view.failure:
+        return wrap(f"✓ run {view.id} is taken back; what was there before it stands again.", width, "")
     ending = endings.get(view.status, f"▸ run {view.id} is {view.status.value}: {total}.")
     return wrap(ending.replace(". nothing", ". Nothing"), width, "")
 

@@ -43,6 +43,8 @@ class PhaseTally:
     def sign(self) -> str:
         if self.broken:
             return "✗"
+        if any(s.status is StepStatus.UNDONE for s in self.steps):
+            return "-"
         if self.finished:
             return "✓"
         return "▸" if self.begun else "·"
