@@ -137,17 +137,19 @@ def _keep(kept: Path, answer: Mapping[str, Any]) -> None:
 
 def _ask(program: Path, root: Path, folder: Path, config: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="runbook-inventory-") as scratch:
+        empty = Path(scratch, "ansible.cfg")  # else Ansible would look for one in the user's home
+        empty.touch()
         environment = {
             "PATH": f"{program.parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": scratch,
             "LANG": "C.UTF-8",
             "LC_ALL": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(config if config.is_file() else os.devnull),
+            "ANSIBLE_CONFIG": str(config if config.is_file() else empty),
             "ANSIBLE_LOCAL_TEMP": scratch,
             "ANSIBLE_HOME": scratch,
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1",
-            "ANSIBLE_INVENTORY_UNPARSED_IS_FAILED": "1",
+            "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
         }
         argv = [str(program), "-i", str(folder), "--list"]
         try:

@@ -1,0 +1,140 @@
+"""Environments, read by Ansible itself; then from the cache without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine.errors import UsageError
+from engine.load.inventory import environments, extra_variables, load_environment
+
+HOSTS = """
+all:
+  children:
+    web: {hosts: {web-1: {size: small}}}
+    lab: {hosts: {localhost: {ansible_connection: local}}}
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "inventories" / "dev"
+    (folder / "group_vars").mkdir(parents=True)
+    (folder / "hosts.yml").write_text(HOSTS)
+    (folder / "group_vars" / "all.yml").write_text(
+        "domain: test\nurl: 'https://{{ domain }}'\nsize: none\nraw: !unsafe 'a {{ b }}'\n"
+    )
+    (folder / "group_vars" / "lab.yml").write_text("domain: lab.test\n")
+    (tmp_path / "inventories" / "production").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def no_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on Ansible may not be started."""
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("Ansible was started")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+
+
+def test_variables_are_those_of_localhost_merged_as_ansible_does(root: Path, tmp_path: Path) -> None:
+    environment = load_environment(root, "dev", tmp_path / "cache", {"extra": 1, "size": "big"})
+    assert environment.folder == root / "inventories" / "dev"
+    wanted = {
+        "ansible_connection": "local",
+        "domain": "lab.test",
+        "url": "https://{{ domain }}",
+        "size": "big",
+        "extra": 1,
+        "raw": "{% raw %}a {{ b }}{% endraw %}",
+    }
+    assert environment.variables == wanted
+
+
+def test_without_localhost_the_first_host(root: Path, tmp_path: Path) -> None:
+    (root / "inventories" / "dev" / "hosts.yml").write_text("all: {hosts: {b: {x: 2}, a: {x: 1}}}\n")
+    assert load_environment(root, "dev", tmp_path / "cache").variables["x"] == 1
+
+
+def test_the_second_time_ansible_is_not_started(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    first = load_environment(root, "dev", tmp_path / "cache")
+    request.getfixturevalue("no_ansible")
+    assert load_environment(root, "dev", tmp_path / "cache") == first
+    kept = list((tmp_path / "cache").iterdir())
+    assert [oct(p.stat().st_mode)[-3:] for p in kept] == ["600"]
+    (root / "inventories" / "dev" / "group_vars" / "all.yml").write_text("domain: other\n")
+    with pytest.raises(AssertionError, match="Ansible was started"):
+        load_environment(root, "dev", tmp_path / "cache")
+
+
+def test_a_cache_file_cut_short_is_made_again(root: Path, tmp_path: Path) -> None:
+    first = load_environment(root, "dev", tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_text(kept.read_text()[:20])
+    assert load_environment(root, "dev", tmp_path / "cache") == first
+
+
+def test_a_dynamic_inventory_is_asked_every_time(root: Path, tmp_path: Path) -> None:
+    script = root / "inventories" / "dev" / "more.py"
+    script.write_text(f'#!/bin/sh\necho x >> {tmp_path}/asked\necho \'{{"_meta": {{"hostvars": {{}}}}}}\'\n')
+    script.chmod(0o755)
+    for _ in range(2):
+        load_environment(root, "dev", tmp_path / "cache")
+    assert (tmp_path / "asked").read_text().count("x") >= 2
+
+
+def test_unknown_environment(root: Path, tmp_path: Path) -> None:
+    assert environments(root) == ["dev", "production"]
+    with pytest.raises(
+        UsageError, match=r'no environment "prodution" \(did you mean "production"\?\); there are: dev, p'
+    ):
+        load_environment(root, "prodution", tmp_path / "cache")
+
+
+def test_a_broken_inventory_is_an_error_not_an_empty_one(root: Path, tmp_path: Path) -> None:
+    (root / "inventories" / "dev" / "hosts.yml").write_text("all: [\n")
+    with pytest.raises(UsageError, match=r"(?s)Ansible cannot read the inventory .*hosts\.yml"):
+        load_environment(root, "dev", tmp_path / "cache")
+
+
+def test_no_host_at_all(root: Path, tmp_path: Path) -> None:
+    (root / "inventories" / "dev" / "hosts.yml").write_text("all: {}\n")
+    with pytest.raises(UsageError, match="has no host"):
+        load_environment(root, "dev", tmp_path / "cache")
+
+
+def test_the_users_home_and_secrets_do_not_reach_ansible(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY_TOKEN", "canary-value")
+    script = root / "inventories" / "dev" / "env.sh"
+    script.write_text(f'#!/bin/sh\nenv > {tmp_path}/env\necho \'{{"_meta": {{"hostvars": {{}}}}}}\'\n')
+    script.chmod(0o755)
+    load_environment(root, "dev", tmp_path / "cache")
+    seen = (tmp_path / "env").read_text()
+    assert "canary" not in seen
+    assert f"HOME={os.environ.get('HOME', '/root')}\n" not in seen
+
+
+def test_extra_variables(tmp_path: Path) -> None:
+    (tmp_path / "x.yml").write_text("a: 1\nb: [2]\n")
+    assert extra_variables(["a=0 c='two words'", "@x.yml", '{"d": {"e": null}}'], tmp_path) == {
+        "a": 1,
+        "b": [2],
+        "c": "two words",
+        "d": {"e": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("plain", "should be name=value"), ("{x", "not JSON"), ("@gone.yml", "cannot be read"), ("a='", "No closing")],
+)
+def test_extra_variables_that_are_none(argument: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        extra_variables([argument], tmp_path)

@@ -1,0 +1,97 @@
+"""The schema says of a file what the loader says of it: accepted by both, or by neither."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jsonschema
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from engine.load import yaml
+from engine.load.schema import first_line, phase_schema, runbook_schema
+
+
+class Inner(BaseModel):
+    """Something inside."""
+
+    model_config = ConfigDict(extra="forbid")
+    size: int = Field(1, description="How much.")
+    mode: Literal["a", "b"] = "a"
+
+
+class ReleaseParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    chart: str
+    inner: Inner | None = None
+    many: dict[str, Inner] = Field(default_factory=dict)
+    listed: list[Inner] = Field(default_factory=list)
+
+
+class CheckParams(RootModel[list[dict[str, Any]]]):
+    pass
+
+
+class HttpParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: str = Field(pattern="^https?://")
+    inner: Inner | None = None
+
+
+SCHEMA = phase_schema({"release": ReleaseParams, "check": CheckParams}, {"http": HttpParams})
+
+
+def accepted(text: str) -> bool:
+    data = yaml.parse(text.encode(), "f.yml").data
+    return bool(jsonschema.Draft202012Validator(SCHEMA).is_valid(data))
+
+
+def step(text: str) -> str:
+    return "phase: p\nsteps:\n  - {id: s, " + text + "}\n"
+
+
+def test_the_schemas_themselves_are_schemas() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(runbook_schema())
+    assert first_line("x.json") == "# yaml-language-server: $schema=x.json"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "release: {chart: x, inner: {size: 2, mode: b}}",
+        'release: {chart: x, inner: {size: "{{ n }}", mode: "{{ m }}"}}',
+        'release: {chart: x, inner: "{{ all }}", many: {a: {size: 1}, b: "{{ c }}"}, listed: ["{{ d }}"]}',
+        "release: {chart: x}, when: a == 1, tags: one, needs: [], timeout: 1h30m, loop: [1], key: item",
+        "release: {chart: x}, when: [a, b], on_failure: ask, verify: [{http: {url: 'http://x'}, fresh: 1h}]",
+        "check: [{http: {url: '{{ x }}'}}]",
+    ],
+)
+def test_accepted(text: str) -> None:
+    assert accepted(step(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "release: {chart: x, inner: {size: many}}",
+        "release: {chart: x, inner: {sise: 1}}",
+        "release: {chrt: x}",
+        "release: {chart: [x]}",
+        "relese: {chart: x}",
+        "release: {chart: x}, check: [{http: {url: 'http://x'}}]",
+        "release: {chart: x}, timout: 5m",
+        "release: {chart: x}, timeout: 5 minutes",
+        "release: {chart: x}, verify: [{htpp: {}}]",
+        "check: [{http: {url: 'ftp://x'}}]",
+        "check: {http: {url: 'http://x'}}",
+    ],
+)
+def test_refused(text: str) -> None:
+    assert not accepted(step(text))
+
+
+def test_runbook_file() -> None:
+    validator = jsonschema.Draft202012Validator(runbook_schema())
+    assert validator.is_valid({"title": "x", "vars": {"a": 1}, "phases": ["phases/1.yml"]})
+    assert not validator.is_valid({"titel": "x"})
