@@ -76,12 +76,10 @@ class Builder:
 
     def source(self, name: str) -> Path:
         """Where a file of a layer comes from."""
-        if name.startswith("bin/"):
+        if name.startswith(("bin/", "share/")):
             return self.cache / name
         if name.startswith("standins/"):
             return HERE / name
-        if name.startswith("istio/"):
-            return self.istio_module() / name.removeprefix("istio/")
         if name == "pause":
             return self.compile_pause()
         return self.from_wheel(name)
@@ -92,14 +90,6 @@ class Builder:
         if not found:
             sys.exit(f"{name} is not in {self.cache}/venv. Remove {self.cache}/venv and run again.")
         return found[0]
-
-    def istio_module(self) -> Path:
-        module = self.cache / "src/cluster"
-        listed = subprocess.run(
-            ["go", "list", "-m", "-mod=readonly", "-f", "{{.Dir}}", "istio.io/istio"],
-            cwd=module, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        return Path(listed.stdout.strip())
 
     def compile_pause(self) -> Path:
         binary, source = self.work / "pause", HERE / "pause.c"
@@ -140,6 +130,8 @@ class Builder:
     @contextlib.contextmanager
     def overlay(self, name: str) -> Iterator[tuple[str, str]]:
         root, place = self.unpacked_base(), self.work / "overlay" / name
+        if (place / "merged/dev/null").exists():  # never delete through a mount that a killed run left
+            sys.exit(f"{place}/merged/dev is still mounted. Unmount it and run this again.")
         shutil.rmtree(place, ignore_errors=True)
         upper, work, merged = (str(place / d) for d in ("upper", "work", "merged"))
         for directory in (upper, work, merged):

@@ -5,7 +5,7 @@
     programs.py build  CACHE < one group                           builds it
     programs.py python CACHE < ["supervisor==4.3.0", ...]           installs these into CACHE/venv
 
-A group: name, version, module (folder of modules/), packages, and perhaps flags (for the linker) and output.
+A group: name, version, module (folder of modules/), packages, and perhaps flags (for the linker), output and share.
 Only the standard library: the system's python3 runs it.
 """
 
@@ -38,25 +38,20 @@ def built(cache: Path, group: dict) -> bool:
 
 
 def build(cache: Path, group: dict) -> None:
-    for folder in ("bin", "stamps", "log", "src"):
+    for folder in ("bin", "share", "stamps", "log", "src"):
         (cache / folder).mkdir(parents=True, exist_ok=True)
     source = cache / "src" / group["module"]
     if group["module"] == "external-secrets":
         prepare_external_secrets(source, group["version"])
     else:
         shutil.copytree(MODULES / group["module"], source, dirs_exist_ok=True)
-    output = cache / "bin" / group.get("output", "")
+    output = str(cache / "bin" / group.get("output", "")) + ("" if "output" in group else "/")
     link = f"-s -w {group.get('flags', '')}".strip()
-    go(
-        source,
-        "build",
-        "-trimpath",
-        "-ldflags",
-        link,
-        "-o",
-        f"{output}/" if output.is_dir() else str(output),
-        *group["packages"],
-    )
+    go(source, "build", "-trimpath", "-ldflags", link, "-o", output, *group["packages"])
+    for shared in group.get("share", []):
+        module, file = shared.split(":")
+        folder = go(source, "list", "-m", "-f", "{{.Dir}}", module).strip()
+        shutil.copyfile(Path(folder, file), cache / "share" / Path(file).name)
     stamp_of(cache, group).touch()
 
 
@@ -66,7 +61,13 @@ def programs(group: dict) -> list[str]:
 
 def stamp_of(cache: Path, group: dict) -> Path:
     sums = MODULES / group["module"] / "go.sum"
-    inputs = [group["version"], group.get("flags", ""), group["packages"], sums.read_text() if sums.exists() else ""]
+    inputs = [
+        group["version"],
+        group.get("flags", ""),
+        group["packages"],
+        *group.get("share", []),
+        sums.read_text() if sums.exists() else "",
+    ]
     return stamp(cache, programs(group)[0], inputs)
 
 

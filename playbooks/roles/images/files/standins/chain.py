@@ -34,6 +34,7 @@ RUNTIME = {
     "transactionVersion": 1,
 }
 METHOD_NOT_FOUND, INVALID_REQUEST = -32601, -32600
+SETTLING = 3  # a block becomes final when this many others are on it: by then the losing fork is gone everywhere
 BATCH = 1000  # blocks a peer hands out at once
 
 
