@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +59,11 @@ def deployment(namespace: str, name: str = "web", *, image: str = PYTHON, replic
             },
         },
     }
+
+
+def helm_program() -> str:
+    """Helm 4, from the lab's programs or the PATH."""
+    found = shutil.which("helm", path=f"/var/cache/runbook-lab/bin:{os.environ.get('PATH', '')}")
+    if not found:
+        pytest.skip("no helm")
+    return found
