@@ -231,9 +231,10 @@ def _write_once(target: Path, files: Mapping[str, tuple[bytes, bool]]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name[:12]}.{secrets.token_hex(6)}")
     try:
+        for folder in {os.path.dirname(part / name) for name in files}:
+            os.makedirs(folder, exist_ok=True)
         for name, (content, executable) in files.items():
             path = part / name
-            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o500 if executable else 0o400)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)

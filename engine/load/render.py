@@ -105,9 +105,9 @@ def condition(expression: str, scope: Scope) -> bool:
     """A bare expression, as in `when`. TemplateError also when it gives anything but true or false."""
     try:
         compiled_expression = condition_of(expression)
-        value = compiled_expression.evaluate(_needed(compiled_expression.names, scope, ()))
+        value = compiled_expression.evaluate(needed(compiled_expression.names, scope, ()))
     except Exception as error:
-        raise _translated(error, expression, scope, ()) from error
+        raise translated(error, expression, scope, ()) from error
     if not isinstance(value, bool):
         hint = " (write `| bool`)" if isinstance(value, str | int) else ""
         raise TemplateError([Problem((), f'"{expression}" gives {_kind(value)}, not true or false{hint}')])
@@ -121,7 +121,7 @@ def mistakes(tree: Any) -> list[Problem]:
         try:
             compiled(text)
         except (JinjaError, TooLargeError) as error:
-            found += _translated(error, text, Scope(), route).problems
+            found += translated(error, text, Scope(), route).problems
     return found
 
 
@@ -146,7 +146,7 @@ def condition_mistakes(expression: str) -> list[Problem]:
     try:
         condition_of(expression)
     except JinjaError as error:
-        return list(_translated(error, expression, Scope(), ()).problems)
+        return list(translated(error, expression, Scope(), ()).problems)
     return []
 
 
@@ -201,14 +201,14 @@ def _text(text: str, scope: Scope, via: tuple[str, ...], route: Route) -> Any:
         return text
     try:
         template = compiled(text)
-        return template.evaluate(_needed(template.names, scope, via))
+        return template.evaluate(needed(template.names, scope, via))
     except NotYetError:
         raise
     except Exception as error:
-        raise _translated(error, text, scope, route) from error
+        raise translated(error, text, scope, route) from error
 
 
-def _needed(names: Collection[str], scope: Scope, via: tuple[str, ...]) -> dict[str, Any]:
+def needed(names: Collection[str], scope: Scope, via: tuple[str, ...] = ()) -> dict[str, Any]:
     """The values of those of the names that have one; a missing one shows when it is used. First what is not known
     yet: `default` must not hide it."""
     for name in sorted(names):
@@ -217,7 +217,7 @@ def _needed(names: Collection[str], scope: Scope, via: tuple[str, ...]) -> dict[
     return {name: scope.get(name, via) for name in sorted(names) if name in scope.values or name in scope.variables}
 
 
-def _translated(error: Exception, text: str, scope: Scope, route: Route) -> TemplateError:
+def translated(error: Exception, text: str, scope: Scope, route: Route) -> TemplateError:
     """Whatever a template can raise, as one Problem. Its messages name, they never quote values."""
     if isinstance(error, NotYetError):
         raise error

@@ -55,19 +55,14 @@ def compiled(text: str) -> Compiled:
     alone = _single_expression(tree)
     if alone and (source := _inner(text)) is not None:
         return Compiled(names, _expression(source))
-    template = _ENVIRONMENT.from_string(text)
+    return Compiled(names, _text(text))
 
-    def evaluate(values: Mapping[str, Any]) -> str:
-        parts: list[str] = []
-        size = 0
-        for part in template.generate(values):
-            size += len(part)
-            if size > MAX_TEXT:
-                raise TooLargeError
-            parts.append(part)
-        return "".join(parts)
 
-    return Compiled(names, evaluate)
+@lru_cache(maxsize=512)
+def compiled_file(text: str) -> Compiled:
+    """The same for a whole file: always text. A line that is only a `{% … %}` leaves no line behind."""
+    tree = _parsed(text)
+    return Compiled(frozenset(meta.find_undeclared_variables(tree)), _text(text, _FILE_ENVIRONMENT))
 
 
 @lru_cache(maxsize=1024)
@@ -170,6 +165,7 @@ def _environment() -> _Environment:
 
 
 _ENVIRONMENT = _environment()
+_FILE_ENVIRONMENT = _ENVIRONMENT.overlay(trim_blocks=True, lstrip_blocks=True)
 
 
 def _parsed(text: str) -> nodes.Template:
@@ -208,6 +204,22 @@ def _inner(text: str) -> str | None:
     if not (bare.startswith("{{") and bare.endswith("}}")):
         return None
     return bare[2:-2].removeprefix("-").removeprefix("+").removesuffix("-")
+
+
+def _text(text: str, environment: _Environment | None = None) -> Callable[[Mapping[str, Any]], str]:
+    template = (environment or _ENVIRONMENT).from_string(text)
+
+    def evaluate(values: Mapping[str, Any]) -> str:
+        parts: list[str] = []
+        size = 0
+        for part in template.generate(values):
+            size += len(part)
+            if size > MAX_TEXT:
+                raise TooLargeError
+            parts.append(part)
+        return "".join(parts)
+
+    return evaluate
 
 
 def _expression(source: str) -> Callable[[Mapping[str, Any]], Any]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.errors import NotYetError
+from engine.errors import FilesError, NotYetError
 from engine.load.render import Scope, TemplateError, condition, mistakes, render, render_known, undeclared
+from engine.load.text import render_file
 
 SCOPE = Scope(
     {
@@ -167,3 +168,29 @@ def test_no_value_shows_in_a_message() -> None:
     with pytest.raises(TemplateError) as caught:
         render("{{ password + 1 }} {{ password.x }}", scope)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_whole_file() -> None:
+    text = "a: {{ port }}\n{% for s in servers %}\n- {{ s }}\n{% endfor %}\nend: {{ answer }}\n"
+    values = {"port": 80, "servers": ["x", "y"], "answer": "{{ port }}"}
+    assert render_file(text, values, "m.yml") == "a: 80\n- x\n- y\nend: {{ port }}\n"
+    assert render_file("{{ port }}", values, "m.yml") == "80"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot: 1\na: {{ prot }}\n", r'm\.yml:2:7  no variable "prot" \(did you mean "port"\?\)'),
+        ("a: 1\nb: {{ lookup('env', 'X') }}\n", r"m\.yml:2:7  lookup\(\) reads from outside"),
+        ("a: 1\n{% for %}\n", r"m\.yml:2:1  not a template"),
+    ],
+)
+def test_mistakes_in_a_whole_file(text: str, message: str) -> None:
+    with pytest.raises(FilesError, match=message):
+        render_file(text, {"port": 80}, "m.yml")
+
+
+def test_a_whole_file_waits_for_what_is_registered() -> None:
+    with pytest.raises(NotYetError, match='"later"'):
+        render_file("a: {{ later }}", {}, "m.yml", {"later"})
+    assert render_file("a: {{ later }}", {"later": 1}, "m.yml", {"later"}) == "a: 1"
