@@ -127,6 +127,8 @@ def _status_row(status: EnvironmentStatus, now: datetime) -> list[str]:
         return [f"{status.sign} {status.name}", status.word, "", "", ""]
     if run.status.open and status.held:
         when = f"{run.holder}, pid {run.pid}, since {ago(run.started, now)}"
+    elif tally.working(run):
+        when = f"begun {ago(run.started, now)} ago by {run.holder}"
     else:
         when = f"{ago(run.finished or run.started, now)} ago, by {run.holder}"
     numbers = f"{tally.done(run)}/{len(run.steps)} steps, {tally.changed(run)} changed"
