@@ -15,7 +15,8 @@ from tests.fakes.contexts import context
 
 
 def test_documents_are_taken_apart_and_dates_stay_text():
-    text = "---\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {d: 2026-01-01}}\n"
+    item = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {d: 2026-01-01}}"
+    text = f"---\n---\napiVersion: v1\nkind: List\nitems:\n- {item}\n"
     (found,) = objects.parse(text, "x.yaml")
     assert found["data"] == {"d": "2026-01-01"}
 
@@ -246,7 +247,7 @@ def test_a_stateful_sets_pod_of_the_revision_before_is_taken_out_of_the_way():
 def test_a_quota_is_seen_in_the_condition_or_in_an_event_that_comes_again():
     message = 'pods "web-1" is forbidden: exceeded quota: none'
     condition = {"type": "ReplicaFailure", "status": "True", "message": message}
-    with pytest.raises(PermanentError, match="no pod could be created: .*exceeded quota"):
+    with pytest.raises(PermanentError, match=r"no pod could be created: .*exceeded quota"):
         wait(Fixed(workload("Deployment", {}, {"conditions": [condition]})))
     event = {
         "metadata": {"uid": "e"},
@@ -264,5 +265,5 @@ def test_a_quota_is_seen_in_the_condition_or_in_an_event_that_comes_again():
             event["count"] += kind == "Event"
             return super().list(api_version, kind, namespace, selector)
 
-    with pytest.raises(PermanentError, match="no pod could be created: .*exceeded quota"):
+    with pytest.raises(PermanentError, match=r"no pod could be created: .*exceeded quota"):
         wait(Again(workload("StatefulSet", {}, {}), events=[event]))
