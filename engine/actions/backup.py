@@ -173,7 +173,7 @@ class BackupAction:
         ]
         for candidate in sorted(candidates, key=lambda o: o.modified, reverse=True):
             found = self._objects.head(params.to.bucket, candidate.key)
-            if found and found.metadata.get("source") == str(params.source) and "runbook-key" in found.metadata:
+            if found and found.metadata.get("source") == str(params.source):
                 return found
         return None
 

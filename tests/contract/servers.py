@@ -9,7 +9,7 @@ import socketserver
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,7 +31,7 @@ class Seen:
 
 @dataclass
 class WebServer:
-    """`answers` maps a path to (status, body), or to a function of the request that gives them."""
+    """`answers` maps a path to (status, body, *headers), or to a function of the request that gives them."""
 
     port: int
     answers: dict[str, Any] = field(default_factory=dict)
@@ -54,10 +54,12 @@ def web(tls: Any = None) -> Iterator[WebServer]:
             request = Seen(self.command, self.path, dict(self.headers), body)
             state.seen.append(request)
             answer = state.answers.get(self.path.partition("?")[0], (404, "nothing here"))
-            status, text = answer(request) if callable(answer) else answer
+            status, text, *headers = answer(request) if callable(answer) else answer
             data = (text if isinstance(text, str) else json.dumps(text)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
+            for name, value in headers:
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 
@@ -138,6 +140,3 @@ def _serving(server: Any) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-Answer = Callable[[Seen], tuple[int, Any]]

@@ -19,8 +19,8 @@ from engine.core.convergence import Decision, converge
 from engine.core.redaction import Redactor, Secret
 from engine.errors import PermanentError
 from tests.contract.services import require
-from tests.fakes.local_cluster import LocalCluster
 from tests.fakes.contexts import context
+from tests.fakes.local_cluster import LocalCluster
 
 KEY = "20260101-1/services/first-dump"
 
@@ -151,6 +151,13 @@ def test_what_cannot_be_decrypted_is_not_kept(cluster, params, s3, bucket, ident
     blind = Age([str(identity.to_public())], lambda: [str(pyrage.x25519.Identity.generate())])
     with pytest.raises(PermanentError, match="none of the identities at hand fits"):
         take(BackupAction(cluster, blind, s3), params)
+    assert s3.list(bucket, "") == []
+
+
+def test_what_decrypts_to_something_else_is_not_kept(action, params, s3, bucket, age, monkeypatch):
+    monkeypatch.setattr(age, "decrypt", lambda _file, sink: sink(b"PGDMP, but another one"))
+    with pytest.raises(PermanentError, match="the decrypted dump differs"):
+        take(action, params)
     assert s3.list(bucket, "") == []
 
 

@@ -84,7 +84,7 @@ def test_http_another_body(plain):
 
 
 def test_http_a_redirect_is_an_answer(plain):
-    plain.answers["/old"] = (301, "moved")
+    plain.answers["/old"] = (301, "moved", ("Location", "/health"))
     assert http(url=f"http://{plain.address}/old", status=301).ok
 
 
@@ -385,7 +385,8 @@ def test_promql(plain):
     plain.answers["/api/v1/rules"] = (200, {"status": "success", "data": rules})
 
     assert prom(plain, query="total", at_least=10).saw == "12"
-    assert prom(plain, query="up", equals=1).saw == "0, wanted 1"
+    finding = prom(plain, query="up", equals=1)
+    assert (finding.ok, finding.saw) == (False, "0, wanted 1")
     assert prom(plain, query="none").saw == "the query gives nothing"
     assert "parse error" in prom(plain, query="nonsense").saw
     assert prom(plain, targets_up=True).saw == "1 of 2 targets up: http://b down (refused)"

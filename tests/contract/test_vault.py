@@ -280,6 +280,14 @@ def test_two_at_once_make_one_version(vault, params, raw):
     assert vault.read(params.path).version == 1
 
 
+def test_apply_again_after_a_lost_answer_writes_nothing(action, params, vault):
+    ctx = context()
+    change = action.plan(params, action.read(params, ctx), ctx)
+    first = action.apply(params, change, ctx)
+    assert action.apply(params, change, ctx).outputs == first.outputs == {"path": params.path, "version": 1}
+    assert vault.read(params.path).version == 1
+
+
 def test_deleted_comes_back(action, params, raw):
     run(action, params)
     raw.secrets.kv.v2.delete_latest_version_of_secret(params.path)
