@@ -162,7 +162,7 @@ class Outside:
                 f"inventories/{self.environment}",
             ),
             RecordAction(self.root, self.environment, self._record, evidence),
-            ReleaseAction(helm, cluster, self.age),
+            ReleaseAction(helm, cluster),
             SecretAction({"vault": self.vault}),
         )
         return {action.key: action for action in actions}

@@ -63,7 +63,7 @@ def test_a_missing_event_is_noticed(path: Path) -> None:
     raw.execute("delete from events where sequence = 3")
     raw.commit()
     raw.close()
-    with pytest.raises(RefusedError, match="event 4 .* or one before it is missing"):
+    with pytest.raises(RefusedError, match=r"event 4 .* or one before it is missing"):
         journal(path)
 
 
@@ -86,7 +86,7 @@ def test_not_a_database(path: Path) -> None:
 
 def test_values_pass_the_redactor(path: Path) -> None:
     kept = journal(path)
-    kept._redact = lambda data: {k: "(sensitive)" for k in data}
+    kept._redact = lambda data: dict.fromkeys(data, "(sensitive)")
     event = kept.append(EventType.CHECKED, "run", "p/s", {"saw": "secret-value"})
     assert event.data == {"saw": "(sensitive)"}
     assert b"secret-value" not in path.read_bytes()
