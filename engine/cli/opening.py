@@ -70,7 +70,7 @@ def opened(
 
     console, cancelled = output.console(), threading.Event()
     console.replay(past)
-    interactive = not (no_input or output.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+    interactive = not (no_input or output.as_json) and _at_a_terminal()
     with _stopped_by_signals(cancelled, console):
         try:
             with wiring.open_session(
@@ -90,6 +90,10 @@ def opened(
             raise CrashError(_crash(error, environment, console.view)) from error
         finally:
             console.close()
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _crash(error: Exception, environment: str, view: RunView | None) -> str:

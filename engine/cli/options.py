@@ -24,10 +24,10 @@ def _complete(incomplete: str) -> list[str]:
 _ENVIRONMENT = "One of the folders under inventories/."
 
 Environment = Annotated[str, typer.Argument(metavar="ENV", help=_ENVIRONMENT, autocompletion=_complete)]
-MaybeEnvironment = Annotated[str, typer.Argument(metavar="[ENV]", help=_ENVIRONMENT, autocompletion=_complete)]
+MaybeEnvironment = Annotated[str, typer.Argument(metavar="ENV", help=_ENVIRONMENT, autocompletion=_complete)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as `runbook history` shows it.")]
 StepName = Annotated[str, typer.Argument(metavar="STEP", help="A step's id, with or without its phase.")]
-MaybeRun = Annotated[str, typer.Argument(metavar="[RUN]", help="A run's id; default: the environment's last.")]
+MaybeRun = Annotated[str, typer.Argument(metavar="RUN", help="A run's id; default: the environment's last.")]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output; see docs/commands.md.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, every step, and tracebacks.")]

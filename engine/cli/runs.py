@@ -133,7 +133,7 @@ def rollback(
     with opened(output, environment, view=view, past=past, no_input=no_input) as work:
         undo = [s for s in view.steps.values() if s.intents and s.status is not StepStatus.UNDONE]
         kept = [obj for s in undo if s.change for obj in s.change.residue]
-        stays = f" {len(kept)} objects stay on purpose." if kept else ""
+        stays = f" Stays on purpose: {', '.join(kept)}." if kept else ""
         names = ", ".join(s.id for s in reversed(undo))
         work.confirm(f"Run {view.id} of {environment}: take back {names}.{stays} Go on?", yes=yes, default=False)
         work.stop_if_asked("opening the run's kept inputs")

@@ -157,7 +157,7 @@ def _failure(view: RunView, width: int) -> Iterator[str]:
 
 def _taken_back(view: RunView, width: int) -> Iterator[str]:
     back = {StepStatus.UNDONE, StepStatus.UNDO_FAILED}
-    rows = [[_UNDO_WORD[s.status], s.id, clean(s.undo_detail)] for s in view.steps.values() if s.status in back]
+    rows = [[_undo_word(s), s.id, clean(s.undo_detail)] for s in view.steps.values() if s.status in back]
     for line in reversed(columns(rows, indent="    ", gap="   ")):
         yield clip(line, width)
     kept = [o for s in view.steps.values() if s.status is StepStatus.UNDONE and s.change for o in s.change.residue]
@@ -165,7 +165,10 @@ def _taken_back(view: RunView, width: int) -> Iterator[str]:
         yield clip(f"    kept     {count(len(kept), 'object')} (residue): {', '.join(map(clean, kept))}", width)
 
 
-_UNDO_WORD = {StepStatus.UNDONE: "✓ undone", StepStatus.UNDO_FAILED: "✗ not undone"}
+def _undo_word(step: StepView) -> str:
+    if step.status is StepStatus.UNDO_FAILED:
+        return "✗ not undone"
+    return "✓ undone" if step.change is None or step.change.undo_to else "= kept"
 
 
 def _ending(view: RunView, width: int) -> list[str]:

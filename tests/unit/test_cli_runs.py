@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import engine
+from engine.cli import opening
 from engine.cli.app import main
 from engine.errors import PermanentError
 from tests.fakes.cluster import RecordCluster
@@ -226,6 +228,22 @@ def test_a_rollback_that_does_not_get_there_exits_3(joined, say):
 def test_losing_changes_are_only_asked_about_at_a_terminal(joined, say):
     code, _, _ = say("deploy", "test", "--no-input")
     assert code == 0
+
+
+@pytest.mark.parametrize(("answer", "code"), [(True, 0), (False, 4), (None, 130)])
+def test_a_question_at_a_terminal(joined, say, monkeypatch, answer, code):
+    def confirm(question: str, **_options: object) -> bool:
+        assert "take back one/a" in question.replace("two/c, one/b, ", "")
+        if answer is None:
+            raise typer.Abort
+        return bool(answer)
+
+    say("deploy", "test")
+    monkeypatch.setattr(typer, "confirm", confirm)
+    monkeypatch.setattr(opening, "_at_a_terminal", lambda: True)
+    before = dict(joined.world.things)
+    assert say("rollback", "test")[0] == code
+    assert (joined.world.things == before) is (code != 0)
 
 
 def test_verify_looks_again(joined, say):
