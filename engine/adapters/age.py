@@ -15,8 +15,8 @@ from engine.errors import PermanentError, UsageError
 class Age:
     """Encrypts to the environment's recipients, decrypts with the identities at hand (port Encryption).
 
-    `recipients` are `age1…` or `ssh-…` lines. `identities` gives `AGE-SECRET-KEY-…` lines; it is asked only when
-    something is decrypted and may be empty on a machine that only writes backups.
+    `recipients` are `age1…` or `ssh-…` lines. `identities` gives the texts of age-keygen's files, or single
+    `AGE-SECRET-KEY-…` lines; it is asked only when something is decrypted.
     """
 
     def __init__(self, recipients: Sequence[str], identities: Callable[[], Sequence[str]]) -> None:
@@ -95,7 +95,8 @@ class Age:
     def _parsed_identities(self) -> list[Any]:
         import pyrage
 
-        lines = [line for line in self._identities() if line and not line.startswith("#")]
+        found = (line.strip() for text in self._identities() for line in text.splitlines())
+        lines = [line for line in found if line and not line.startswith("#")]
         if not lines:
             raise PermanentError("age: no identity is at hand, so nothing encrypted can be read or proved here")
         try:

@@ -39,6 +39,7 @@ class Vault:
         self._redactor = redactor
         self._mount = mount
         self._ca = ca
+        self._url: str | None = None
         self._client: Any = None
         self._lock = threading.Lock()
 
@@ -93,10 +94,15 @@ class Vault:
         """`initialized`, `sealed`, `version`; needs no token."""
         import hvac
 
-        url = self._connect()
-        with vault_errors(f"health of {url}", unreachable=NotYetError):
-            answer = _client(hvac, url, "", self._ca).sys.read_health_status(method="GET")
-            body = answer if isinstance(answer, dict) else answer.json()
+        with self._lock:
+            url = self._address()
+        try:
+            with vault_errors("read its health", unreachable=NotYetError):
+                answer = _client(hvac, url, "", self._ca).sys.read_health_status(method="GET")
+                body = answer if isinstance(answer, dict) else answer.json()
+        except NotYetError:
+            self._forget(self._client, lost=True)
+            raise
         return {key: body.get(key) for key in ("initialized", "sealed", "version")}
 
     def _raw(self, path: str, version: int | None) -> Mapping[str, Any] | None:
@@ -142,7 +148,7 @@ class Vault:
                 raise PermanentError(_refusal(client, doing, capability)) from error
             lost = isinstance(error.__cause__, OSError)
             if lost or refused:
-                self._forget(client)
+                self._forget(client, lost=lost)
             if fresh or not (refused or (lost and again)):
                 raise
         client, _ = self._session(hvac)
@@ -159,15 +165,28 @@ class Vault:
         with self._lock:
             if self._client is not None:
                 return self._client, False
-            url = self._connect()
-            token = self._redactor.register(self._token(url))
+            url = self._address()
+            try:
+                token = self._redactor.register(self._token(url))
+            except NotYetError:
+                self._url = None  # nobody there, or not for long: the next call asks where
+                raise
             self._client = _client(hvac, url, token.reveal(), self._ca)
             return self._client, True
 
-    def _forget(self, client: Any) -> None:
+    def _address(self) -> str:
+        """The base URL, asked for once: asking again may move the tunnel under another thread. Needs the lock."""
+        if self._url is None:
+            self._url = self._connect()
+        return self._url
+
+    def _forget(self, client: Any, *, lost: bool) -> None:
+        """Unless another thread has made a new one meanwhile."""
         with self._lock:
             if self._client is client:
                 self._client = None
+                if lost:
+                    self._url = None
 
 
 def kubernetes_login(

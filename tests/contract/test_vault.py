@@ -151,6 +151,27 @@ def test_a_lost_connection_is_made_again(bao, raw, redactor, path):
     assert vault.read(path).version == 1
 
 
+def test_the_address_is_asked_again_only_after_a_loss(bao, raw, redactor, path):
+    put(raw, path, a="1")
+    asked, dead = [], f"https://127.0.0.1:{free_port()}"
+
+    def connect():
+        asked.append(dead if not asked else bao.url)
+        return asked[-1]
+
+    def token(url):
+        kubernetes_login(url, Secret("a.b.c"), "none", redactor, ca=bao.ca) if url == dead else None
+        return Secret(bao.token)
+
+    vault = Vault(connect, token, redactor, ca=bao.ca)
+    with pytest.raises(NotYetError):
+        vault.read(path)  # the login found nobody
+    for _ in range(2):
+        assert vault.read(path).version == 1
+        assert vault.health()["initialized"]
+    assert asked == [dead, bao.url]
+
+
 def test_a_write_without_an_answer_is_temporary_and_not_sent_twice(bao, redactor, path, monkeypatch):
     vault = Vault(lambda: bao.url, lambda _url: Secret(bao.token), redactor, ca=bao.ca)
     monkeypatch.setattr(vault, "_raw", lambda _p, _v: None)

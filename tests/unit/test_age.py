@@ -16,7 +16,7 @@ def identity():
 
 @pytest.fixture
 def age(identity):
-    return Age([str(identity.to_public())], lambda: ["# a comment, as in a key file", str(identity)])
+    return Age([str(identity.to_public())], lambda: [f"# created: today\n# public key: age1…\n{identity}\n"])
 
 
 @pytest.mark.parametrize("pieces", [[], [b""], [b"abc"], [b"", b"a" * 100_000, b"", b"b"]])
