@@ -160,7 +160,8 @@ def test_the_address_is_asked_again_only_after_a_loss(bao, raw, redactor, path):
         return asked[-1]
 
     def token(url):
-        kubernetes_login(url, Secret("a.b.c"), "none", redactor, ca=bao.ca) if url == dead else None
+        if url == dead:
+            kubernetes_login(url, Secret("a.b.c"), "none", redactor, ca=bao.ca)
         return Secret(bao.token)
 
     vault = Vault(connect, token, redactor, ca=bao.ca)
