@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.core.action import Context
 from engine.core.ports import Cluster, Manifest, Reference
-from engine.errors import PermanentError, RunbookError
+from engine.errors import PermanentError, RunbookError, TemporaryError
 
 _LOOK = 0.5  # seconds between two looks
 _HOPELESS = frozenset(
@@ -72,7 +72,15 @@ class _Watch:
         self._shown = ""
 
     def look(self, reference: Reference) -> str:
-        """What is missing; empty when ready. Raises when it is hopeless."""
+        """What is missing; empty when ready. Raises when it is hopeless, not when the API server is away a moment."""
+        try:
+            return self._look(reference)
+        except TemporaryError as error:
+            self._show(str(error))
+            self._lines[reference] = [str(error)]
+            return "cannot be looked at"
+
+    def _look(self, reference: Reference) -> str:
         workload = self._cluster.get(reference)
         if workload is None:
             return "does not exist"

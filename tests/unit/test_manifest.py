@@ -10,7 +10,7 @@ from engine.actions import objects, rollout
 from engine.core.action import Deadline
 from engine.core.change import ABSENT, Delta, Fidelity, Fingerprint, Verb
 from engine.core.ports import Look, Reference
-from engine.errors import PermanentError
+from engine.errors import PermanentError, TemporaryError
 from tests.fakes.contexts import context
 
 
@@ -205,6 +205,18 @@ def test_ready_costs_one_read():
     cluster = Fixed(workload("Deployment", {"replicas": 0}, {}))
     wait(cluster)
     assert cluster.reads == 1
+
+
+def test_an_api_server_that_is_away_for_a_moment_is_waited_for():
+    class Flapping(Fixed):
+        def get(self, reference):
+            if super().get(reference) and self.reads == 1:
+                raise TemporaryError("does not answer")
+            return self.workload
+
+    cluster = Flapping(workload("Deployment", {"replicas": 0}, {}))
+    wait(cluster)
+    assert cluster.reads == 2
 
 
 def test_a_pod_that_cannot_start_is_the_reason():
