@@ -58,11 +58,9 @@ def main() -> None:
 
 
 def stop_daemons() -> None:
-    """All but containerd, which has to take the pods down; kubelet first of all, else it would start them again."""
+    """All of them, then containerd alone, which has to take the pods down. With kubelet up they would come again."""
     if supervisorctl("pid"):
-        status = run([*supervisorctl_argv(), "status"]).stdout.split("\n")
-        names = [line.split()[0] for line in status if line.strip()]
-        supervisorctl("stop", *[n for n in names if n != "containerd"])
+        supervisorctl("stop", "all")  # all at once; one by one takes half a minute
         supervisorctl("start", "containerd")
         return
     kill(lab_processes())
