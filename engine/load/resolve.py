@@ -82,10 +82,6 @@ class Resolver:
             self._specs(work, unless, ("unless",))
         return work.problems
 
-    def names(self, step: Step) -> Scope:
-        """The scope a step is rendered in before any has run."""
-        return self._scope(step, {})
-
     def _scope(self, step: Step, registered: Mapping[str, Any]) -> Scope:
         base = self._loaded.scope
         if not step.vars and not registered:
@@ -93,7 +89,7 @@ class Resolver:
         looped = self._loaded.sources[step.id].looped
         own = {name: value for name, value in step.vars.items() if not (looped and name == "item")}
         item = {"item": step.vars["item"]} if looped else {}
-        pending = frozenset(base.pending) - registered.keys()
+        pending = frozenset(base.pending) - registered.keys() - own.keys()
         return Scope({**base.variables, **own}, {**registered, **item}, pending)
 
     def _skipped(self, step: Step, scope: Scope) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, RootModel, ValidationError
 
 from engine.errors import Diagnostic
-from engine.load.document import Document, Route, guess, listed
+from engine.load.document import Document, Route, guess
 from engine.load.render import is_template
 
 
@@ -127,19 +127,3 @@ def _models(annotation: Any) -> Iterator[Any]:
     elif get_origin(annotation) in (Union, types.UnionType, Annotated, list, tuple, dict) or get_args(annotation):
         for part in get_args(annotation):
             yield from _models(part)
-
-
-def unknown_keys(
-    document: Document, route: Route, data: Mapping[str, Any], known: Collection[str], what: str
-) -> list[Diagnostic]:
-    """A Diagnostic for each key that is not known."""
-    return [
-        document.problem((*route, key), f'unknown key "{key}" in {what}{guess(key, known)}', key=True)
-        for key in data
-        if key not in known
-    ]
-
-
-def expected(names: Collection[str]) -> str:
-    """` (known: a, b, c)` for a message."""
-    return f" (known: {listed(names)})"

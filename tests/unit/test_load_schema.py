@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
@@ -9,6 +11,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from engine.load import yaml
+from engine.load.filters import KEPT_FILTERS, OWN_FILTERS
+from engine.load.format import KEYWORDS, PhaseFile, RunbookFile
 from engine.load.schema import first_line, phase_schema, runbook_schema
 
 
@@ -95,3 +99,11 @@ def test_runbook_file() -> None:
     validator = jsonschema.Draft202012Validator(runbook_schema())
     assert validator.is_valid({"title": "x", "vars": {"a": 1}, "phases": ["phases/1.yml"]})
     assert not validator.is_valid({"titel": "x"})
+
+
+def test_the_reference_names_every_keyword_and_filter() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    named = set(re.findall(r"[a-z0-9_]+", " ".join(re.findall(r"`([^`\n]+(?:\n[^`\n]+)*)`", text))))
+    fields = {*KEYWORDS, *PhaseFile.model_fields, *RunbookFile.model_fields}
+    assert fields - named == set()
+    assert {*KEPT_FILTERS, *OWN_FILTERS, "format"} - {"d"} - named == set()
