@@ -73,6 +73,7 @@ def opened(
     interactive = not (no_input or output.as_json) and _at_a_terminal()
     with _stopped_by_signals(cancelled, console):
         try:
+            console.doing(f"opening run {view.id} of {environment}" if view else f"opening {environment}")
             with wiring.open_session(
                 wiring.find_root(Path.cwd()),
                 environment,

@@ -16,6 +16,7 @@ from engine.cli.output import Output
 from engine.core.change import Verb
 from engine.core.history import Event, RunView, StepStatus, runs
 from engine.errors import RefusedError, UsageError
+from engine.report.text import count
 
 if TYPE_CHECKING:
     from engine.core.planning import Plan
@@ -111,6 +112,7 @@ def resume(
     past = [e for e in events if e.run == view.id]
     with opened(output, environment, view=view, past=past, no_input=no_input) as work:
         work.stop_if_asked("opening the run's kept inputs")
+        work.console.doing(f"taking up run {view.id}; what it left running ends first")
         return _finish(work, run.resume(work.session, view), None)
 
 
@@ -200,7 +202,7 @@ def _read_and_plan(work: Work) -> _Planned:
 
     work.stop_if_asked("opening the environment")
     begun = time.monotonic()
-    work.console.reading(len(work.session.graph.order))
+    work.console.doing(f"reading {count(len(work.session.graph.order), 'step')}")
     made = make_plan(work.session)
     work.stop_if_asked("planning")
     return _Planned(made, time.monotonic() - begun)
@@ -213,9 +215,6 @@ def _finish(work: Work, view: RunView, planned: _Planned | None, *, wanted_back:
     from engine.report.summary import summary_lines
 
     work.console.close()
-    position = ""
-    if view.failed_step:
-        position = str(work.session.runbook.step(view.failed_step).position)
     output = work.output
     output.answer(
         run_document(view),
@@ -225,11 +224,19 @@ def _finish(work: Work, view: RunView, planned: _Planned | None, *, wanted_back:
             width=output.width,
             read_seconds=planned.seconds if planned else 0.0,
             coverage=coverage(planned.plan) if planned else "",
-            position=position,
+            position=_position(work, view.failed_step),
         ),
     )
     code = _FAILED_AND_LEFT if view.exit_code is None else view.exit_code
     return 0 if wanted_back and code == 1 else code
+
+
+def _position(work: Work, step: str) -> str:
+    """Where a step is written; empty when the runbook as kept does not have it."""
+    try:
+        return str(work.session.runbook.step(step).position) if step else ""
+    except KeyError:
+        return ""
 
 
 def _events() -> list[Event]:

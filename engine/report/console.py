@@ -12,7 +12,7 @@ from engine.core.history import Event, EventType, Observer, RunView, fold
 from engine.core.model import StepId
 from engine.report.frame import frame_lines
 from engine.report.plain import PlainConsole, check_line
-from engine.report.text import clean, clip, count, duration, paint
+from engine.report.text import clean, clip, duration, paint
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -32,8 +32,8 @@ class Console(Observer, Protocol):
     def replay(self, events: Iterable[Event]) -> None:
         """Take in what an earlier process of the run did."""
 
-    def reading(self, steps: int) -> None:
-        """Planning begins."""
+    def doing(self, what: str) -> None:
+        """What goes on while there is no event: `reading 68 steps`."""
 
     def stopping(self) -> None:
         """The user asked to stop; safe in a signal handler."""
@@ -72,7 +72,7 @@ class LiveConsole:
         self._verbose, self._colour, self._clock = verbose, colour, clock
         self._lock = threading.RLock()
         self._progress: dict[StepId, str] = {}
-        self._reading: tuple[int, str] | None = None
+        self._doing: tuple[str, str] | None = None
         self._stopping = False
         self._rich = rich or _rich_console(stream, colour)
         self._live: Live | None = None
@@ -87,7 +87,7 @@ class LiveConsole:
             self._fold(event)
             if event.type in {EventType.STEP_STARTED, EventType.UNDO_INTENT}:
                 self._progress.pop(event.step, None)
-            self._reading = None
+            self._doing = None
         self._start()
         if event.type is EventType.CHECKED and self._verbose:
             self._above(check_line(event))
@@ -96,8 +96,9 @@ class LiveConsole:
         with self._lock:
             self._progress[step] = clean(line)
 
-    def reading(self, steps: int) -> None:
-        self._reading = (steps, self._clock())
+    def doing(self, what: str) -> None:
+        with self._lock:
+            self._doing = (what, self._clock())
         self._start()
 
     def stopping(self) -> None:
@@ -112,22 +113,21 @@ class LiveConsole:
         """The picture now."""
         width, height = self._rich.size
         with self._lock:
-            if self._reading is not None:
-                return self._reading_lines(width)
+            if self._doing is not None:
+                return self._doing_lines(width, *self._doing)
             if self.view is None or not self.view.steps:
                 return []
             return frame_lines(
                 self.view, self._progress, self._clock(), width=width, height=height - 1, stopping=self._stopping
             )
 
-    def _reading_lines(self, width: int) -> list[str]:
-        steps, since = self._reading or (0, self._clock())
+    def _doing_lines(self, width: int, what: str, since: str) -> list[str]:
         now = datetime.fromisoformat(self._clock())
         passed = (now - datetime.fromisoformat(since)).total_seconds()
         turn = _SPINNER[int(passed * FRAMES) % len(_SPINNER)]
         said = next(reversed(self._progress.items()), None)
         last = f"   {said[0]}: {said[1]}" if said else ""
-        return [clip(f"{turn} reading {count(steps, 'step')}…   {duration(passed)}{last}", width)]
+        return [clip(f"{turn} {clean(what)}…   {duration(passed)}{last}", width)]
 
     def _fold(self, event: Event) -> None:
         if self.view is None or self.view.id != event.run:

@@ -49,10 +49,9 @@ class PlainConsole:
                 self._said[step] = (now, line)
                 self._write(_now(), f"  {step}   {clean(line)}")
 
-    def reading(self, steps: int) -> None:
-        """Planning begins."""
+    def doing(self, what: str) -> None:
         with self._lock:
-            self._write(_now(), f"reading {count(steps, 'step')}")
+            self._write(_now(), clean(what))
 
     def stopping(self) -> None:
         """The user asked to stop. Called from a signal handler: no lock, one write."""

@@ -294,7 +294,7 @@ def test_the_live_display_fits_and_cleans_up(terminal, width):
 
 def test_the_live_display_shows_reading(terminal):
     _, console = terminal(80)
-    console.reading(68)
+    console.doing("reading 68 steps")
     console.progress(StepId("core/pakit"), "rendering")
     assert console.lines()[0][2:].startswith("reading 68 steps…   0.0s   core/pakit: rendering")
     console.close()
