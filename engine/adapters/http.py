@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from engine.core.action import Deadline
 from engine.core.ports import NoAnswerError, Response
@@ -36,7 +36,7 @@ class Requests:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"{url} is not an http or https URL")
-        doing = f"{method} {url}"
+        doing = f"{method} {urlunsplit(parts._replace(netloc=_host(parts)))}"  # without a password in the URL
         deadline.check(doing)
         sent, data = dict(headers or {}), body
         if body is not None and not isinstance(body, str | bytes):
@@ -46,7 +46,7 @@ class Requests:
         with requests.Session() as session, http_errors(doing, timeout):
             if connect_to:
                 session.trust_env = False  # a proxy would be asked for the URL's own host
-                sent.setdefault("Host", parts.netloc.rpartition("@")[2])
+                sent.setdefault("Host", _host(parts))
                 adapter = _redirected(connect_to, parts.hostname)
                 session.mount(f"{parts.scheme}://", adapter)
             with session.request(
@@ -61,6 +61,11 @@ class Requests:
             ) as answer:
                 text = _body(answer, doing, deadline)
                 return Response(answer.status_code, text, {k.lower(): v for k, v in answer.headers.items()})
+
+
+def _host(parts: SplitResult) -> str:
+    """Host and port as the URL has them, without user and password."""
+    return parts.netloc.rpartition("@")[2]
 
 
 def _redirected(address: tuple[str, int], server_name: str) -> Any:

@@ -1,8 +1,9 @@
-"""`jsonrpc`: a JSON-RPC 2.0 call over HTTP and the value in its answer; `grows` looks twice."""
+"""`jsonrpc`: a JSON-RPC 2.0 call over HTTP and the value in its answer; `grows` looks until it is larger."""
 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -13,6 +14,8 @@ from engine.core.action import Context, Finding
 from engine.core.ports import Cluster, Http
 from engine.errors import TemporaryError
 
+_PAUSE = 0.5  # seconds between two looks at what should grow
+
 
 class JsonRpcParams(Expected):
     """One call."""
@@ -22,8 +25,8 @@ class JsonRpcParams(Expected):
     path: str = Field(default="result", description="Where the value is in the answer, as names and numbers with dots.")
     method: str = Field(min_length=1, description="Method to call.")
     params: list[Any] | dict[str, Any] = Field(default_factory=list, description="Its parameters.")
-    grows: bool = Field(default=False, description="True: the value must be a number that is larger in a second look.")
-    seconds: float = Field(default=5, gt=0, le=300, description="How long after the first look the second one comes.")
+    grows: bool = Field(default=False, description="True: the value must be a number that becomes larger.")
+    seconds: float = Field(default=5, gt=0, le=300, description="Within how many seconds it must have grown.")
 
     @model_validator(mode="after")
     def _one_way(self) -> JsonRpcParams:
@@ -50,12 +53,18 @@ class JsonRpcCheck:
         return Finding(finding.ok, f"{params.method} {params.path}: {finding.saw}")
 
     def _grows(self, params: JsonRpcParams, ctx: Context) -> Finding:
-        first = self._number(params, ctx)
-        ctx.progress(f"{params.method}: {first:g}; looking again in {params.seconds:g} s")
-        ctx.deadline.wait(params.seconds)
-        ctx.deadline.check(f"waiting for {params.method} to grow")
-        second = self._number(params, ctx)
-        return Finding(second > first, f"{params.method} {params.path}: {first:g} → {second:g} in {params.seconds:g} s")
+        first, start = self._number(params, ctx), time.monotonic()
+        name = f"{params.method} {params.path}"
+        ctx.progress(f"{name} is {first:g}, waiting for more")
+        while True:
+            left = start + params.seconds - time.monotonic()
+            ctx.deadline.wait(max(0.0, min(_PAUSE, left)))
+            ctx.deadline.check(f"waiting for {name} to grow")
+            now = self._number(params, ctx)
+            if now > first:
+                return Finding(True, f"{name}: {first:g} → {now:g} in {time.monotonic() - start:.1f} s")
+            if left <= 0:
+                return Finding(False, f"{name}: {now:g} after {params.seconds:g} s, as before ({first:g})")
 
     def _number(self, params: JsonRpcParams, ctx: Context) -> float:
         value = self._value(params, ctx)
