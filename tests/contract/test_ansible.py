@@ -33,7 +33,13 @@ INVENTORY = f"all:\n  hosts:\n    here: {{ansible_connection: local, ansible_pyt
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, monkeypatch):
+    """A project, and a home whose Ansible configuration must not be read."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.ansible.cfg").write_text("not a configuration at all")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))  # a killed module leaves its code there
     (tmp_path / "hosts.yml").write_text(INVENTORY)
     return tmp_path
 
@@ -58,12 +64,17 @@ def playbook(project, tasks, name="play.yml", hosts="all"):
     return path
 
 
-def play(project, path, variables=None, redactor=None, **options):
+def play(project, path, variables=None, redactor=None, watch=lambda: None, **options):
     redactor = redactor or Redactor()
     lines: list[str] = []
+
+    def told(line: str) -> None:
+        lines.append(line)
+        watch()
+
     playbooks = AnsiblePlaybooks(ProcessLauncher(project / "state", redactor, "r1"), redactor, "r1")
     options.setdefault("deadline", Deadline(60))
-    result = playbooks.run(path, project / "hosts.yml", variables or {}, progress=lines.append, **options)
+    result = playbooks.run(path, project / "hosts.yml", variables or {}, progress=told, **options)
     return result, lines
 
 
@@ -178,7 +189,8 @@ def test_fault_38_the_secret_is_nowhere_while_it_runs_nor_after(project, leftove
     ((result, lines),) = answer
     assert result.ok, result.failure
     assert CANARY not in json.dumps(lines)
-    for file in [*project.rglob("*"), *(Path.home() / ".ansible").rglob("*")]:
+    assert not (project / "home/.ansible").exists(), "Ansible's own temporary files belong on tmpfs"
+    for file in project.rglob("*"):
         assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
     assert not leftovers()
 
@@ -197,6 +209,16 @@ def test_the_deadline_ends_the_whole_playbook(project, leftovers, monkeypatch, g
     until(lambda: not Path(f"/proc/{pid}").exists(), 5)
     assert not leftovers()
     assert not still_running(project)
+
+
+def test_fault_39_nothing_is_left_when_even_the_child_is_killed(project, leftovers, monkeypatch):
+    monkeypatch.setattr("engine.adapters.launcher.GRACE", 0.0)
+    path = playbook(project, "    - ansible.builtin.command: {argv: [sleep, '300']}\n")
+    seen = []
+    with pytest.raises(TemporaryError):
+        play(project, path, deadline=Deadline(3), watch=lambda: seen.extend(leftovers()))
+    assert seen, "the folder was never there"
+    assert not leftovers()
 
 
 def still_running(project):

@@ -192,6 +192,8 @@ def test_fault_40_resume_waits_for_the_orphan_of_a_killed_engine(launcher, tmp_p
     script = f"echo $$ > {tmp_path}/child; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo x > {tmp_path}/done"
     pid = killed_engine(tmp_path, launcher, script)
     assert alive(pid)
+    (lock,) = locks(tmp_path)
+    group = lock.read_text().partition("cgroup=")[2].splitlines()[0]
     waiting = threading.Thread(target=launcher.wait_for_orphans, args=(Deadline(30),))
     waiting.start()
     waiting.join(0.5)
@@ -201,7 +203,7 @@ def test_fault_40_resume_waits_for_the_orphan_of_a_killed_engine(launcher, tmp_p
     assert not waiting.is_alive()
     assert (tmp_path / "done").exists()
     assert not locks(tmp_path)
-    assert not list(Path("/sys/fs/cgroup").glob("*/runbook-r1-*"))
+    assert not group or not Path(group).exists()
 
 
 def test_fault_40_an_orphan_that_does_not_end_is_ended(launcher, tmp_path, monkeypatch):
@@ -239,5 +241,20 @@ def test_another_runs_orphans_are_not_ours(launcher, tmp_path):
 def test_a_child_that_starts_after_the_cleaning_up_does_nothing(tmp_path):
     """The engine died between starting the child and the child's taking the lock; a resume was quicker."""
     argv = launcher_module.launch_argv(tmp_path / "gone.lock", "", ["touch", str(tmp_path / "effect")])
+    assert subprocess.run(argv, check=False).returncode == 125
+    assert not (tmp_path / "effect").exists()
+
+
+def test_a_child_that_opens_the_lock_just_before_the_cleaning_up_does_nothing(tmp_path):
+    """As above, a moment later: the file is opened, then removed, then locked by nobody."""
+    lock = tmp_path / "child.lock"
+    lock.touch()
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); import launch_child; opened = os.open\n"
+        "def open_then_lose(*args):\n    descriptor = opened(*args); os.unlink(args[0]); return descriptor\n"
+        "os.open = open_then_lose; sys.exit(launch_child.main(sys.argv[2], '', ['touch', sys.argv[3]]))"
+    )
+    adapters = str(ROOT / "engine/adapters")
+    argv = [sys.executable, "-S", "-c", script, adapters, str(lock), str(tmp_path / "effect")]
     assert subprocess.run(argv, check=False).returncode == 125
     assert not (tmp_path / "effect").exists()
