@@ -1,7 +1,7 @@
 """`make clean-lab` leaves the machine as it was before the cluster: processes, mounts, devices, rules, groups, state.
 
-It removes the cluster of this machine, so it only runs when asked to: RUNBOOK_CLEAN_LAB=1. It builds the cluster again
-at the end, with what is in the cache.
+It removes the cluster of this machine and what is deployed on it, so it only runs when asked to, with
+RUNBOOK_CLEAN_LAB=1. It builds the cluster again at the end, with what is in the cache.
 """
 
 import json
