@@ -15,8 +15,9 @@ from engine.errors import PermanentError, UsageError
 class Age:
     """Encrypts to the environment's recipients, decrypts with the identities at hand (port Encryption).
 
-    `recipients` are `age1…` or `ssh-…` lines. `identities` gives the texts of age-keygen's files, or single
-    `AGE-SECRET-KEY-…` lines; it is asked only when something is decrypted.
+    `recipients` are `age1…` or `ssh-…` lines, or absolute paths of files with such lines (as `age -R` takes them); a
+    file is read when something is encrypted, so a step may make it. `identities` gives the texts of age-keygen's
+    files, or single `AGE-SECRET-KEY-…` lines; it is asked only when something is decrypted.
     """
 
     def __init__(self, recipients: Sequence[str], identities: Callable[[], Sequence[str]]) -> None:
@@ -81,10 +82,11 @@ class Age:
     def _parsed_recipients(self) -> list[Any]:
         import pyrage
 
-        if not self._recipients:
+        lines = [line for recipient in self._recipients for line in _recipient_lines(recipient)]
+        if not lines:
             raise UsageError("age: this environment has no recipients, so nothing can be encrypted for it; add one")
         parsed = []
-        for line in self._recipients:
+        for line in lines:
             kind = pyrage.ssh.Recipient if line.startswith("ssh-") else pyrage.x25519.Recipient
             try:
                 parsed.append(kind.from_str(line))
@@ -104,6 +106,17 @@ class Age:
         except pyrage.IdentityError as error:
             # Not the line itself: it is a key, or was meant to be one.
             raise UsageError(f"age: one of {len(lines)} identities is malformed ({error})") from None
+
+
+def _recipient_lines(recipient: str) -> list[str]:
+    """The recipient itself, or those of the file it names."""
+    if not recipient.startswith("/"):
+        return [recipient]
+    try:
+        text = Path(recipient).read_text()
+    except OSError as error:
+        raise UsageError(f"age: the recipients' file {recipient} cannot be read ({error.strerror})") from error
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 class _Pieces(io.RawIOBase):

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 # Takes the token from the first line of stdin; the command sees the rest.
-WITH_TOKEN = 'IFS= read -r BAO_TOKEN; export BAO_TOKEN; exec "$@"'
+LOGGED_IN = 'IFS= read -r BAO_TOKEN; export BAO_TOKEN; exec "$@"'
 
 
 def main() -> None:
@@ -25,15 +25,15 @@ def main() -> None:
     token = kept.get("root_token") or ""
     if not token or not alive(command, token):
         token = operator_token(jwt_command, command)
-    print(run(command, ["sh", "-eu", "-c", WITH_TOKEN, "-", "sh", "-eu", "-s"], f"{token}\n{script}"), end="")
-    run(command, ["sh", "-c", WITH_TOKEN, "-", "bao", "token", "revoke", "-self"], f"{token}\n")
+    print(run(command, ["sh", "-eu", "-c", LOGGED_IN, "-", "sh", "-eu", "-s"], f"{token}\n{script}"), end="")
+    run(command, ["sh", "-c", LOGGED_IN, "-", "bao", "token", "revoke", "-self"], f"{token}\n")
     if "root_token" in kept:
         keep(recovery, {name: value for name, value in kept.items() if name != "root_token"})
 
 
 def alive(command: list[str], token: str) -> bool:
     """Whether OpenBao still knows the token."""
-    lookup = [*command, "sh", "-c", WITH_TOKEN, "-", "bao", "token", "lookup", "-format=json"]
+    lookup = [*command, "sh", "-c", LOGGED_IN, "-", "bao", "token", "lookup", "-format=json"]
     return subprocess.run(lookup, input=f"{token}\n", text=True, capture_output=True, check=False).returncode == 0
 
 
