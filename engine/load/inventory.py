@@ -41,9 +41,10 @@ class Environment:
 
 
 def environments(root: Path) -> list[str]:
-    """The names of the project's environments, sorted."""
+    """The names of the project's environments, sorted: folders that hold something."""
     folder = root / FOLDER
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(p.name for p in found if p.is_dir() and p.name[0] != "." and any(p.iterdir()))
 
 
 def load_environment(root: Path, name: str, cache: Path, extra: Mapping[str, Any] | None = None) -> Environment:

@@ -16,7 +16,7 @@ from engine.load.document import Route
 from engine.load.inventory import environments, load_environment
 from engine.load.render import condition_names, is_template, undeclared
 from engine.load.resolve import Resolver
-from engine.load.runbook import LoadedRunbook, read_runbook
+from engine.load.runbook import LoadedRunbook, choose, read_runbook
 
 FILE_MARK = "runbook-file"
 """A field of a Params model with this in its `json_schema_extra` names a file or folder of the project."""
@@ -40,13 +40,19 @@ def lint(root: Path, runbook: str | None, environment: str | None, registry: Reg
 
     UsageError when the runbook or the environment does not exist, or Ansible cannot read an inventory.
     """
-    names: list[str] = [environment] if environment else environments(root)
-    found: dict[tuple[Any, str], tuple[Diagnostic, list[str]]] = {}
+    names = [environment] if environment else environments(root)
+    linted: dict[str, list[str]] = {}
+    found: dict[tuple[str, Any, str], tuple[Diagnostic, list[str]]] = {}
     for name in names or [""]:
         variables = load_environment(root, name, cache).variables if name else {}
-        for problem in check(root, runbook, variables, registry):
-            found.setdefault((problem.position, problem.message), (problem, []))[1].append(name)
-    return sorted((_told(problem, seen, names) for problem, seen in found.values()), key=lambda d: d.position)
+        if runbook and not environment and variables.get("runbook", runbook) != runbook:
+            continue  # an environment of another runbook
+        chosen = choose(root, runbook, variables)
+        linted.setdefault(chosen, []).append(name)
+        for problem in check(root, chosen, variables, registry):
+            found.setdefault((chosen, problem.position, problem.message), (problem, []))[1].append(name)
+    told = [_told(problem, seen, linted[chosen]) for (chosen, *_rest), (problem, seen) in found.items()]
+    return sorted(told, key=lambda d: d.position)
 
 
 def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registry: Registry) -> list[Diagnostic]:
@@ -66,7 +72,7 @@ def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registr
         for problem in (
             *resolver.validate(step),
             *_early_names(loaded, step, owners, graph),
-            *_missing_files(loaded, step, registry, root),
+            *_missing_files(loaded, step, resolver.partly(step), registry, root),
             *_warnings(loaded, step, registry),
         ):
             problems.setdefault((problem.position, problem.message), problem)
@@ -74,7 +80,8 @@ def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registr
 
 
 def _told(problem: Diagnostic, seen: Sequence[str], names: Sequence[str]) -> Diagnostic:
-    if len(names) < 2 or len(seen) == len(names):
+    """With the environments it holds in, when it does not hold in all."""
+    if len(seen) == len(names):
         return problem
     return replace(problem, message=f"{problem.message} (in {', '.join(seen)})")
 
@@ -97,9 +104,12 @@ def _early_names(loaded: LoadedRunbook, step: Step, owners: Mapping[str, Step], 
         yield source.document.problem((*source.route, part), message, key=True, needle=name)
 
 
-def _missing_files(loaded: LoadedRunbook, step: Step, registry: Registry, root: Path) -> Iterator[Diagnostic]:
+def _missing_files(
+    loaded: LoadedRunbook, step: Step, params: Any, registry: Registry, root: Path
+) -> Iterator[Diagnostic]:
+    """Names of files that do not exist; one that is absolute, or not known yet, an earlier step may make."""
     source = loaded.sources[step.id]
-    for route, name in _file_names(registry.actions[step.action], step.params, ()):
+    for route, name in _file_names(registry.actions[step.action], params, ()):
         if is_template(name) or name.startswith("/"):
             continue
         if not any((base / name).exists() for base in (loaded.folder, root)):

@@ -82,6 +82,14 @@ class Resolver:
             self._specs(work, unless, ("unless",))
         return work.problems
 
+    def partly(self, step: Step) -> Any:
+        """The step's parameters with what can be rendered before any step has run; as written when that fails."""
+        try:
+            scope = self._scope(step, {})
+            return step.params if self._skipped(step, scope) else render_known(step.params, scope)
+        except (FilesError, TemplateError, NotYetError):
+            return step.params
+
     def _scope(self, step: Step, registered: Mapping[str, Any]) -> Scope:
         base = self._loaded.scope
         if not step.vars and not registered:

@@ -156,6 +156,8 @@ def _phase_files(reader: _Reader, document: Document | None, head: RunbookFile |
     """The files of the phases, in order."""
     if document is None or head is None or head.phases is None:
         found = sorted((reader.folder / "phases").glob("*.yml"))
+        for other in sorted((reader.folder / "phases").glob("*.yaml")) if document else ():
+            reader.problems.append(document.problem((), f"phases/{other.name} is not read: name it {other.stem}.yml"))
         if not found and document is not None:
             reader.problems.append(document.problem((), "no phases: write phases/01-NAME.yml beside this file"))
         return found

@@ -29,6 +29,8 @@ def root(tmp_path: Path) -> Path:
     )
     (folder / "group_vars" / "lab.yml").write_text("domain: lab.test\n")
     (tmp_path / "inventories" / "production").mkdir()
+    (tmp_path / "inventories" / "production" / "hosts.yml").write_text(HOSTS)
+    (tmp_path / "inventories" / "begun").mkdir()
     return tmp_path
 
 

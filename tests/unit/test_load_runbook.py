@@ -237,3 +237,26 @@ def test_lint_over_all_environments_says_where_a_mistake_holds(tmp_path: Path) -
     found = [d.message for d in lint(root, None, None, registry, tmp_path / "cache")]
     assert found == ['no variable "only" (in dev)', 'no variable "nowhere" (in live)']
     assert [d.message for d in lint(root, None, "dev", registry, tmp_path / "cache")] == ['no variable "only"']
+
+
+def test_lint_takes_each_environments_own_runbook(tmp_path: Path) -> None:
+    root = project(tmp_path, p='phase: p\nsteps:\n  - {id: s, echo: {text: "{{ shops }}"}}\n')
+    other = root / "runbooks" / "web" / "phases"
+    other.mkdir(parents=True)
+    (other.parent / "runbook.yml").write_text("title: Web\n")
+    (other / "1.yml").write_text('phase: p\nsteps:\n  - {id: s, echo: {text: "{{ webs }}"}}\n')
+    for name in ("shop", "web"):
+        (root / "inventories" / name).mkdir(parents=True)
+        hosts = f"all: {{hosts: {{localhost: {{runbook: {name}}}}}}}\n"
+        (root / "inventories" / name / "hosts.yml").write_text(hosts)
+    registry = Registry(ACTIONS, CHECKS)
+    found = [d.message for d in lint(root, None, None, registry, tmp_path / "cache")]
+    assert found == ['no variable "shops"', 'no variable "webs"']
+    assert [d.message for d in lint(root, "web", None, registry, tmp_path / "cache")] == ['no variable "webs"']
+
+
+def test_a_phase_under_another_ending_is_not_left_out_silently(tmp_path: Path) -> None:
+    root = project(tmp_path, p="phase: p\nsteps: []\n")
+    (root / "runbooks" / "shop" / "phases" / "q.yaml").write_text("phase: q\nsteps: []\n")
+    with pytest.raises(FilesError, match=r"phases/q\.yaml is not read: name it q\.yml"):
+        load_runbook(root, None, ACTIONS, CHECKS, {})
