@@ -27,7 +27,7 @@ from engine.core.history import digest_of
 from engine.core.model import ObjectId
 from engine.core.ports import PlaybookRecords, Playbooks, PlayResult
 from engine.core.redaction import MASK, Secret
-from engine.errors import CancelledError, PermanentError, RunbookError, TemporaryError
+from engine.errors import CancelledError, NotYetError, PermanentError, RunbookError, TemporaryError
 
 _LOOK_EVERY = 2.0  # seconds, while what was just set up comes up
 _INTERRUPTED = Fingerprint(unfinished="interrupted")
@@ -61,21 +61,30 @@ class PlaybookAction:
         look: Callable[[CheckSpec, Context], Finding],
         environment: str,
         inventory: str,
+        target: Callable[[], str] = lambda: "",
     ) -> None:
-        """`look` runs one check once; `inventory` is the environment's inventory folder as `ctx.inputs` names it."""
+        """`look` runs one check once; `inventory` is the environment's inventory folder as `ctx.inputs` names it.
+
+        `target` tells which cluster the environment is (its uid; empty while it does not answer): what a playbook
+        did to one that is gone says nothing about its successor.
+        """
         self._playbooks = playbooks
         self._records = records
         self._look = look
         self._environment = environment
         self._inventory = inventory
+        self._target = target
 
     def read(self, params: PlaybookParams, ctx: Context) -> Reading:
-        """The record, and what the `unless` checks say when it is of today's files and variables."""
+        """The record, and what the `unless` checks say when it is of today's files and variables.
+
+        NotYetError when its cluster does not answer and no check can look: an earlier step brings it back.
+        """
         parts = self._parts(params, ctx)
         wanted, record = digest_of(parts), self._records.read(ctx.step) or {}
         seen, why = _recorded(record), ""
         if seen == _done(wanted):
-            why = self._drift(ctx)
+            why = self._drift(ctx) or self._moved(record, ctx)
             seen = Fingerprint(f"drifted:{wanted}") if why else seen
         detail = {"parts": parts, "was": record.get("parts", {}), "why": why}
         return Reading({} if seen.absent else {self._object(params): seen}, detail)
@@ -96,7 +105,7 @@ class PlaybookAction:
             )
         diff = _diff(now.detail["was"], parts)
         if why:
-            diff = (*diff, DiffLine("unless", "passed", "fails", note=why))
+            diff = (*diff, DiffLine("still holds", "yes", "no", note=why))
         return Change(
             step=ctx.step,
             verb=Verb.RUN,
@@ -118,7 +127,8 @@ class PlaybookAction:
             ctx.deadline.check(f"{ctx.step}: the playbook ended well, but {why}")
             ctx.progress(f"waiting: {why}")
             ctx.deadline.wait(_LOOK_EVERY)
-        self._records.write(ctx.step, {"digest": digest_of(parts), "parts": parts, "at": ctx.now.isoformat()})
+        record = {"digest": digest_of(parts), "parts": parts, "at": ctx.now.isoformat(), "target": self._target()}
+        self._records.write(ctx.step, record)
         return Outcome(summary=_summary(result), evidence={"recap": {h: dict(c) for h, c in result.recap.items()}})
 
     def read_back(self, params: PlaybookParams, change: Change, preimage: Preimage, ctx: Context) -> State:
@@ -177,6 +187,13 @@ class PlaybookAction:
             if not finding.ok:
                 return f"{spec.describe()}: {finding.saw}"
         return ""
+
+    def _moved(self, record: Mapping[str, Any], ctx: Context) -> str:
+        """Why the record does not count: it is of another cluster. Empty: it does."""
+        then, now = record.get("target", ""), self._target()
+        if then and not now and not ctx.unless:
+            raise NotYetError(f"{ctx.step}: done for cluster {then[:8]}, which does not answer")
+        return "last done for another cluster" if then and now and then != now else ""
 
     def _object(self, params: PlaybookParams) -> ObjectId:
         return ObjectId(f"playbook {params.path} on {self._environment}")

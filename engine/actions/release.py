@@ -118,9 +118,7 @@ class ReleaseAction:
         name = _name(params, ctx)
         new = self._render(params, ctx, upgrade=change.facts["upgrade"])
         if new.digest != change.facts["render"]:
-            raise RefusedError(
-                f"{ctx.step}: chart {params.chart} renders differently than it was planned. Not applied."
-            )
+            raise RefusedError(f"{ctx.step}: chart {params.chart} renders differently than planned. Not applied.")
         if not (ctx.resuming and self._in_place(params, change, ctx)):
             self._free(name, params.namespace)
             for crd in self._missing(new.crds):

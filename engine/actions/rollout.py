@@ -20,6 +20,7 @@ _HOPELESS = frozenset(
 _SOON_HOPELESS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _PATIENCE = 20  # looks: a Secret or ConfigMap that another controller is just writing
 _CRASHES = 3
+_UNSEEN = "not seen by its controller yet"
 _REFUSALS = ("exceeded quota", "forbidden", "is invalid", "Invalid value")
 _PASSING_REFUSAL = "error looking up service account"  # the account's cache is a moment behind
 
@@ -34,7 +35,7 @@ def unready(workload: Manifest) -> str:
         workload["kind"] not in ("Job", "Pod")
         and status.get("observedGeneration", 0) < workload["metadata"]["generation"]
     ):
-        return "not seen by its controller yet"
+        return _UNSEEN
     return judge(workload.get("spec") or {}, status)
 
 
@@ -90,6 +91,8 @@ class _Watch:
         pods = self._pods(workload)
         self._lines[reference] = [_describe(p) for p in pods if not _pod_ready(p)] or [missing]
         self._show(self._lines[reference][0])
+        if missing == _UNSEEN:
+            return missing  # its pods and conditions are still of the revision before
         if problem := self._refused(workload) or self._failed(workload) or self._stuck(workload, pods):
             self._lines[reference] = [problem]
             raise PermanentError(self.report(reference, "did not become available"))

@@ -46,6 +46,7 @@ class AnsiblePlaybooks:
     """`core.ports.Playbooks`."""
 
     def __init__(self, launcher: Launcher, redactor: Redactor, run: str) -> None:
+        """`run` names the private folders, for whoever finds one."""
         self._launcher = launcher
         self._redactor = redactor
         self._run = run
@@ -69,7 +70,7 @@ class AnsiblePlaybooks:
         input and a file on tmpfs.
         """
         self.remove_leftovers()
-        private = tmpfs() / f"{_PREFIX}{uuid.uuid4().hex}"
+        private = tmpfs() / f"{_PREFIX}{self._run}-{uuid.uuid4().hex}"
         order = {
             "private": str(private),
             "playbook": str(playbook.resolve()),
@@ -84,7 +85,7 @@ class AnsiblePlaybooks:
         try:
             done = self._launcher.run(
                 [sys.executable, "-I", str(_CHILD)],
-                stdin=json.dumps(order, default=_reveal).encode(),
+                stdin=json.dumps(order, default=self._reveal).encode(),
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 on_line=told.line,
                 deadline=deadline,
@@ -95,6 +96,11 @@ class AnsiblePlaybooks:
         if told.code is None:
             raise PermanentError(f"ansible-runner ended with {done.code} while running {playbook.name}:\n{done.stderr}")
         return told.result(playbook.name)
+
+    def _reveal(self, value: Any) -> str:
+        if isinstance(value, Secret):
+            return self._redactor.register(value).reveal()
+        raise TypeError(f"a playbook's variable cannot be a {type(value).__name__}")
 
     @staticmethod
     def remove_leftovers() -> None:
@@ -231,9 +237,3 @@ def _environment() -> dict[str, str]:
         "ANSIBLE_COLLECTIONS_PATH": f"{home}/collections:/usr/share/ansible/collections",
         "ANSIBLE_ROLES_PATH": f"{home}/roles:/usr/share/ansible/roles:/etc/ansible/roles",
     }
-
-
-def _reveal(value: Any) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
-    raise TypeError(f"a playbook's variable cannot be a {type(value).__name__}")

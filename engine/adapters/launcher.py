@@ -1,7 +1,8 @@
 """Child processes: every one through here, in its own session and control group, under a lock that outlives the engine.
 
 A killed engine's child lives on: helm finishes its upgrade, a playbook its tasks. So each child holds a lock on
-`STATE/locks/child-RUN-N.lock` from its first moment (launch_child.py), and whoever goes on with the run waits for it.
+`STATE/locks/child-SCOPE-N.lock` from its first moment (launch_child.py), and whoever goes on in that scope, which is an
+environment, waits for it.
 The group is used to end everything at a deadline. A daemon started on purpose is let go when the child ends well.
 
 Without a writable control group (no root, no delegation) the process tree and the session stand in: a process that left
@@ -46,10 +47,11 @@ def launch_argv(lock: Path | str, cgroup: str, argv: Sequence[str]) -> list[str]
 class ProcessLauncher:
     """`core.ports.Launcher` on Linux. Thread-safe: one child per call, nothing shared but the folder of locks."""
 
-    def __init__(self, state: Path, redactor: Redactor, run: str) -> None:
+    def __init__(self, state: Path, redactor: Redactor, scope: str) -> None:
+        """`scope` must be the same for the engine that dies and the one that goes on: the environment's name."""
         self._locks = state / "locks"
         self._redactor = redactor
-        self._run = run
+        self._scope = scope
 
     def run(
         self,
@@ -93,19 +95,22 @@ class ProcessLauncher:
         return Finished(process.returncode, streams.stdout(), self._redactor.text(streams.stderr()))
 
     def wait_for_orphans(self, deadline: Deadline) -> None:
-        """Wait for children that a killed engine of this run left running; at the deadline end them.
+        """Wait for children of this scope whose engine is dead; at the deadline end them. Those of a living engine
+        (a `plan` beside us) are its own.
 
         A cancellation leaves them alone and raises CancelledError. Raises PermanentError when one cannot be ended.
         """
         if not self._locks.is_dir():
             return
-        for lock in sorted(self._locks.glob(f"child-{self._run}-*.lock")):
+        for lock in sorted(self._locks.glob(f"child-{self._scope}-*.lock")):
             orphan = _Child.recorded(lock)
+            if orphan is None or lock.name.rpartition("-")[0] != f"child-{self._scope}":
+                continue
             while not orphan.finish_if_free():
                 if deadline.cancelled:
                     deadline.check(f"waiting for {orphan.program}, which a killed engine left running")
                 if not deadline.remaining():
-                    orphan = _Child.recorded(lock)
+                    orphan = _Child.recorded(lock) or orphan  # its pid may have come late
                     orphan.end(orphan.pid)
                     if orphan.finish_if_free():
                         break
@@ -120,12 +125,14 @@ class ProcessLauncher:
         """A lock file and a control group for one child, both gone at the end."""
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
         unique = uuid.uuid4().hex[:12]
-        lock = self._locks / f"child-{self._run}-{unique}.lock"
-        group = Cgroup.create(f"runbook-{self._run}-{unique}")
+        lock = self._locks / f"child-{self._scope}-{unique}.lock"
+        group = Cgroup.create(f"runbook-{self._scope}-{unique}")
         child = _Child(lock, program.replace("\n", " "), group)
         descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.write(descriptor, f"program={child.program}\ncgroup={child.group_path}\n".encode())
+            engine = f"{os.getpid()} {started_at(os.getpid())}"
+            fields = f"program={child.program}\ncgroup={child.group_path}\nengine={engine}\n"
+            os.write(descriptor, fields.encode())
         finally:
             os.close(descriptor)
         try:
@@ -148,13 +155,18 @@ class _Child:
         return str(self.group.path) if self.group else ""
 
     @classmethod
-    def recorded(cls, lock: Path) -> _Child:
-        """What a dead engine's lock file says. The pid is 0 when that process is gone, whoever has its number now."""
-        fields = dict(line.partition("=")[::2] for line in lock.read_text().splitlines())
-        pid, _, started = fields.get("pid", "").partition(" ")
-        alive = bool(pid) and started_at(int(pid)) == started
+    def recorded(cls, lock: Path) -> _Child | None:
+        """What a dead engine's lock file says; None when the engine lives, or the file is gone. The pid is 0 when
+        that process is gone, whoever has its number now."""
+        try:
+            fields = dict(line.partition("=")[::2] for line in lock.read_text().splitlines())
+        except FileNotFoundError:
+            return None
+        if _alive(fields.get("engine", "")):
+            return None
+        pid = fields.get("pid", "")
         group = Cgroup(Path(fields["cgroup"])) if fields.get("cgroup") else None
-        return cls(lock, fields.get("program", "a program"), group, int(pid) if alive else 0)
+        return cls(lock, fields.get("program", "a program"), group, _alive(pid))
 
     def finish_if_free(self) -> bool:
         """When nobody holds the lock any more: clean up after it. A child that only now starts finds it gone."""
@@ -206,6 +218,12 @@ class _Child:
 
     def _members(self, known: set[int]) -> set[int]:
         return set(self.group.members()) if self.group else tree(known)
+
+
+def _alive(process: str) -> int:
+    """The pid of a process recorded as `PID START`, or 0 when it is gone."""
+    pid, _, started = process.partition(" ")
+    return int(pid) if pid and started_at(int(pid)) == started else 0
 
 
 def _kill_all(left: Iterable[int]) -> None:

@@ -55,6 +55,7 @@ def deploy(
 
     output = Output(as_json, verbose, no_colour)
     with opened(output, environment, extra=extra or (), runbook=runbook, no_input=no_input) as work:
+        run.may_begin(work.session)
         planned = _read_and_plan(work) if plan is None else _Planned(planfile.load(plan, work.session), 0.0)
         losing = [f"{c.verb} {c.step}" for c in planned.plan.wanted if c.verb in _LOSING]
         if losing:

@@ -26,13 +26,7 @@ def deploy(session: Session, plan: Plan) -> RunView:
     run, since = new_run_id(session), session.deployer.now.isoformat(timespec="seconds")
     with lease(session.state, session.environment, run, since):
         session.journal.verify()
-        unfinished = open_run(session)
-        if unfinished:
-            raise RefusedError(
-                f"run {unfinished.id} of {session.environment} is unfinished (since {unfinished.started}).\n"
-                f"  go on with it   runbook resume {session.environment}\n"
-                f"  look at it      runbook show {unfinished.id}"
-            )
+        refuse_unfinished(session)
         session.record.claim(run, since)
         session.bind(run)
         recorder = Recorder(session.journal, RunView(run), session.deployer.observer)
@@ -61,6 +55,7 @@ def rollback_run(session: Session, view: RunView) -> RunView:
             raise RefusedError(
                 f"run {view.id} is not the last of {view.environment}: roll back {', '.join(reversed(later))} first"
             )
+        session.launcher.wait_for_orphans(Deadline(ORPHAN_SECONDS, session.deployer.cancelled))
         session.record.claim(view.id, view.started)
         recorder = Recorder(session.journal, view, session.deployer.observer)
         recorder.record(EventType.ROLLBACK_STARTED, data={"to": "the start", "whole": True})
@@ -94,9 +89,21 @@ def adopt(session: Session) -> str:
         return f"run {found.run} of journal {found.journal} ({found.holder}, since {found.since}, {found.state})"
 
 
-def open_run(session: Session) -> RunView | None:
-    """The environment's unfinished run, if there is one."""
-    return unfinished(runs(session.journal.events()), session.environment)
+def may_begin(session: Session) -> None:
+    """Worth asking before a plan is made: RefusedError when `deploy` would refuse now whatever the plan."""
+    refuse_unfinished(session)
+    session.record.refuse_if_held()
+
+
+def refuse_unfinished(session: Session) -> None:
+    """RefusedError when an earlier run of the environment is still open: it must be resumed first."""
+    view = unfinished(runs(session.journal.events()), session.environment)
+    if view:
+        raise RefusedError(
+            f"run {view.id} of {session.environment} is unfinished (since {view.started}).\n"
+            f"  go on with it   runbook resume {session.environment}\n"
+            f"  look at it      runbook show {view.id}"
+        )
 
 
 def unfinished(views: dict[str, RunView], environment: str) -> RunView | None:
@@ -142,5 +149,8 @@ def run_started(session: Session, plan: Plan, kind: str) -> dict[str, object]:
         "plan": plan.digest,
         "changes": [c.to_json() for c in plan.changes.values()],
         "phases": [[p.id, p.title] for p in session.runbook.phases],
-        "steps": [{"id": s.id, "phase": s.phase, "name": s.name, "action": s.action} for s in session.runbook.steps()],
+        "steps": [
+            {"id": s.id, "phase": s.phase, "name": s.name, "action": s.action, "needs": list(s.needs)}
+            for s in session.runbook.steps()
+        ],
     }

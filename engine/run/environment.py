@@ -58,10 +58,19 @@ class EnvironmentRecord:
             except NotYetError:
                 return False
             if found and not adopt:
-                self._may_take(_record(found), run)
+                self._may_take(_record(found))
             sequence, head = self._journal.head
             mine = Record(self._journal.id, run, self._environment, str(sequence), head, holder(), since, "running")
             return self._swap(mine, found["metadata"]["resourceVersion"] if found else "")
+
+    def refuse_if_held(self) -> None:
+        """Look without taking: RefusedError when `claim` would refuse now."""
+        try:
+            found = self._get()
+        except NotYetError:
+            return
+        if found:
+            self._may_take(_record(found))
 
     def advance(self, run: str, since: str) -> bool:
         """Before an effect: the record names this run and the journal's head. RefusedError when it moved."""
@@ -79,7 +88,7 @@ class EnvironmentRecord:
                 self._swap(replace(self._mine, sequence=str(sequence), head=head, state="idle"), self._version or "")
                 self._mine = self._version = None
 
-    def _may_take(self, found: Record, run: str) -> None:
+    def _may_take(self, found: Record) -> None:
         if found.journal != self._journal.id:
             if found.state == "idle":
                 return

@@ -19,11 +19,13 @@ from engine.core.model import Step
 from engine.core.parts import Parts
 from engine.core.planning import outside_envelope, with_author
 from engine.core.resolved import Resolved
-from engine.errors import PermanentError, RefusedError, TemporaryError
+from engine.errors import NotYetError, PermanentError, RefusedError, TemporaryError
 from engine.run.checking import Proofs, run_checks
 from engine.run.environment import EnvironmentRecord
 from engine.run.recorder import Recorder
 
+_READ_SECONDS = 30.0
+"""How long a step's turn waits for what it reads from to answer."""
 _STATE_ATTEMPTS = 3  # a STATE's apply is repeatable, so a passing trouble is tried again
 
 
@@ -70,7 +72,7 @@ class StepRunner:
         resuming = view.open_intent
         key = f"{self.recorder.view.id}/{step.id}" if action.kind is Kind.EVENT else None
         ctx = self.parts.context(step, resolved, key=key, resuming=resuming)
-        now = action.read(resolved.params, ctx)
+        now = self._patiently(ctx, _READ_SECONDS)(action.read, resolved.params, ctx)
         change = view.change
         if change is None or change.fidelity is Fidelity.DEFERRED:
             turn = with_author(step, action.plan(resolved.params, now, ctx))
@@ -81,7 +83,10 @@ class StepRunner:
         if change.verb is Verb.NONE or (verdict.decision is Decision.ALREADY and not resuming):
             return self._prove(step, action, resolved, change, StepStatus.UNCHANGED)
         if verdict.decision is Decision.ALREADY:
-            self._outcome(step, change, Outcome(summary="done before the crash"), now.state)
+            # An event tells again, by its key, what evidence it left; a state has none to tell.
+            again = action.kind is Kind.EVENT
+            outcome = action.apply(resolved.params, change, ctx) if again else Outcome("done before the crash")
+            self._outcome(step, change, outcome, now.state)
         else:
             preimage = view.preimage or action.capture(resolved.params, change, now, ctx)
             self._apply(step, action, resolved, change, preimage, ctx)
@@ -106,16 +111,22 @@ class StepRunner:
         )
         self.fence(step)
         attempts = step.retries + 1 if action.kind is Kind.EVENT else max(step.retries + 1, _STATE_ATTEMPTS)
-        retrying = Retrying(
-            retry=retry_if_exception_type(TemporaryError),
-            stop=stop_after_attempt(attempts) | stop_after_delay(ctx.deadline.remaining()),
-            wait=wait_exponential(multiplier=step.delay.total_seconds(), max=15),
-            sleep=ctx.deadline.wait,
-            reraise=True,
-        )
+        retrying = self._patiently(ctx, ctx.deadline.remaining(), attempts, step.delay.total_seconds())
         outcome = retrying(action.apply, resolved.params, change, ctx)
         live = self._reached(step, action, resolved, change, ctx) if action.kind is Kind.STATE else {}
         self._outcome(step, change, outcome, live)
+
+    @staticmethod
+    def _patiently(ctx: Context, seconds: float, attempts: int = 0, delay: float = 0.5) -> Retrying:
+        """Try again what may pass. In a step's own turn `not yet` is such: all it waits for is done."""
+        within = stop_after_delay(min(seconds, ctx.deadline.remaining()))
+        return Retrying(
+            retry=retry_if_exception_type((TemporaryError, NotYetError)),
+            stop=within | stop_after_attempt(attempts) if attempts else within,
+            wait=wait_exponential(multiplier=delay, max=15),
+            sleep=ctx.deadline.wait,
+            reraise=True,
+        )
 
     def fence(self, step: Step, *, undo: bool = False) -> None:
         """Before an effect: this run still holds the environment. A refusal voids the intent just written."""

@@ -289,7 +289,7 @@ def test_fault_39_40_a_playbook_that_does_not_end_is_ended(project, leftovers, a
     killed_engine(project)
     (lock,) = (project / "state/locks").iterdir()
     if also_runner:  # ansible-runner's process dies too: Ansible itself still holds the lock
-        runner = int(lock.read_text().splitlines()[2].partition("=")[2].split()[0])
+        runner = int(lock.read_text().partition("\npid=")[2].split()[0])
         os.kill(runner, signal.SIGKILL)
         until(lambda: not Path(f"/proc/{runner}").exists())
     ProcessLauncher(project / "state", Redactor(), "r1").wait_for_orphans(Deadline(0.5))

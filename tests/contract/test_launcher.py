@@ -230,12 +230,26 @@ def test_fault_40_cancelling_the_wait_leaves_the_orphan_alone(launcher, tmp_path
     assert not locks(tmp_path)
 
 
-def test_another_runs_orphans_are_not_ours(launcher, tmp_path):
+@pytest.mark.parametrize("name", ["child-r10-abc.lock", "child-r1-2-abc.lock"])
+def test_another_environments_orphans_are_not_ours(launcher, tmp_path, name):
     (tmp_path / "locks").mkdir()
-    other = tmp_path / "locks" / "child-r10-abc.lock"
+    other = tmp_path / "locks" / name
     other.write_text("program=helm\ncgroup=\n")
     launcher.wait_for_orphans(Deadline(1))
     assert other.exists()
+
+
+def test_the_child_of_a_living_engine_is_no_orphan(launcher, tmp_path):
+    """A `plan` of the same environment beside us: neither waited for nor ended."""
+    script = f"touch {tmp_path}/at; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
+    answer = []
+    plan = threading.Thread(target=lambda: answer.append(launcher.run(["sh", "-c", script], deadline=Deadline(20))))
+    plan.start()
+    until((tmp_path / "at").exists)
+    launcher.wait_for_orphans(Deadline(0))
+    (tmp_path / "go").touch()
+    plan.join(10)
+    assert answer[0].code == 0
 
 
 def test_a_child_that_starts_after_the_cleaning_up_does_nothing(tmp_path):

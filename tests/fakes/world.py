@@ -115,6 +115,8 @@ class OnceAction:
 
     def apply(self, params: Mapping[str, Any], change: Change, ctx: Context) -> Outcome:
         assert ctx.key is not None
+        if ctx.key in self.world.events:
+            return Outcome(summary="had happened", evidence={"key": ctx.key})
         self.world.effects.append(("once", ctx.key))
         self.world.events[ctx.key] = ctx.step
         return Outcome(summary="happened", evidence={"key": ctx.key})

@@ -64,7 +64,10 @@ class Scene:
         (root / "playbooks/roles/other/tasks/main.yml").write_text("[]\n")
         self.root, self.playbooks, self.records = root, Playbooks(), Records()
         self.finding = Finding(True, "it is up")
-        self.action = PlaybookAction(self.playbooks, self.records, self.look, "local", "inventories/local")
+        self.target = ""
+        self.action = PlaybookAction(
+            self.playbooks, self.records, self.look, "local", "inventories/local", lambda: self.target
+        )
         self.cancelled = threading.Event()
         self.ctx = Context(
             step=StepId("infrastructure/cluster"),
@@ -126,9 +129,29 @@ def test_a_failing_check_runs_it_again_and_says_why(scene, found):
     change = scene.plan(unless=[UP])
     assert change.verb is Verb.RUN
     (line,) = next(iter(change.objects.values())).diff
-    assert line.path == "unless"
+    assert line.path == "still holds"
     assert (found.saw if isinstance(found, Finding) else str(found)) in line.note
     assert scene.verdict(change, unless=[UP]) is Decision.APPLY
+
+
+def test_a_success_on_another_cluster_does_not_count(scene):
+    scene.target = "uid-1"
+    scene.apply()
+    assert scene.plan().verb is Verb.NONE
+    scene.target = "uid-2"
+    change = scene.plan()
+    assert change.verb is Verb.RUN
+    assert next(iter(change.objects.values())).diff[0].note == "last done for another cluster"
+
+
+def test_while_the_cluster_does_not_answer_it_is_deferred_unless_checks_can_tell(scene):
+    scene.target = "uid-1"
+    scene.apply(unless=[UP])
+    scene.target = ""
+    with pytest.raises(NotYetError, match="cluster uid-1, which does not answer"):
+        scene.plan()
+    scene.finding = Finding(False, "node is away")
+    assert scene.plan(unless=[UP]).verb is Verb.RUN, "the cluster's own step must not wait for itself"
 
 
 def test_cancelling_is_not_a_failing_check(scene):

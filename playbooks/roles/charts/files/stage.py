@@ -19,7 +19,14 @@ ISTIO = {
     "istio-gateway": "gateway",
 }
 # What the runbooks use. The whole bundle is 1.6 MB, more than a Helm release record can hold.
-KINDS = {"ExternalSecret", "SecretStore", "ClusterExternalSecret", "ClusterSecretStore", "PushSecret", "ClusterPushSecret"}
+KINDS = {
+    "ExternalSecret",
+    "SecretStore",
+    "ClusterExternalSecret",
+    "ClusterSecretStore",
+    "PushSecret",
+    "ClusterPushSecret",
+}
 
 
 def external_secrets(source: Path, chart: Path) -> None:
