@@ -67,7 +67,14 @@ def test_no_kubeconfig_and_no_server_mean_not_yet(tmp_path: Path):
         KubernetesCluster(kubeconfig, "other", Redactor(), lambda: b"").uid()
 
 
-def test_a_dry_run_says_what_will_be_whatever_the_kind(cluster, ns):
+@pytest.fixture
+def own(cluster):
+    with namespace(cluster) as name:
+        yield name
+
+
+def test_a_dry_run_says_what_will_be_whatever_the_kind(cluster, own):
+    ns = own
     meta = {"name": "x", "namespace": ns}
     spec = {"ports": [{"port": 53, "protocol": "UDP", "name": "u"}, {"port": 53, "name": "t"}], "selector": {"a": "b"}}
     rule = {"ports": [{"port": 80}, {"port": 81, "protocol": "UDP"}], "from": [{"podSelector": {}}]}
