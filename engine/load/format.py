@@ -105,7 +105,7 @@ class RunbookFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Slug | None = Field(None, description="Default: the folder's name.")
+    name: Slug | None = Field(None, description="The folder's name, if given.")
     title: str = Field(description="For a person.")
     vars: dict[str, Any] = Field(default_factory=dict, description="Variables; the inventory's have the say.")
     phases: list[str] | None = Field(None, description="Files, in order. Default: `phases/*.yml`, sorted.")

@@ -94,14 +94,14 @@ def read_runbook(
     document = reader.document(folder / FILE)
     head: RunbookFile | None = _salvaged(reader, document, RunbookFile, "the runbook", {"title": folder.name})
     if document and head:
-        reader.problems += _template_problems(document, head)
+        reader.problems += _head_problems(document, head, folder)
     documents = [d for path in _phase_files(reader, document, head) if (d := reader.document(path))]
     own = head.vars if head else {}
     scope = Scope({**own, **variables}, pending=_registered(documents))
     read = [phase for d in documents if (phase := _phase_file(reader, d, scope))]
     phases = _phases(reader, read)
     sources = {s.id: e.source for r in read for e in r.entries for s in e.steps}
-    runbook = Runbook((head and head.name) or folder.name, head.title if head else folder.name, phases, own)
+    runbook = Runbook(folder.name, head.title if head else folder.name, phases, own)
     reader.problems += _circles(runbook, sources)
     return LoadedRunbook(runbook, folder, sources, scope), reader.problems
 
@@ -141,25 +141,28 @@ def _salvaged(reader: _Reader, document: Document | None, model: Any, what: str,
 
 def _registered(documents: Sequence[Document]) -> frozenset[str]:
     """Every name that a step of these files registers."""
-    steps = [s for d in documents if isinstance(d.data, dict) for s in d.data.get("steps") or () if isinstance(s, dict)]
-    return frozenset(s["register"] for s in steps if isinstance(s.get("register"), str))
+    lists = [d.data.get("steps") for d in documents if isinstance(d.data, dict)]
+    steps = [step for steps in lists if isinstance(steps, list) for step in steps if isinstance(step, dict)]
+    return frozenset(step["register"] for step in steps if isinstance(step.get("register"), str))
 
 
-def _template_problems(document: Document, head: RunbookFile) -> list[Diagnostic]:
-    return [
-        document.problem(("vars", *problem.route), problem.message, needle=problem.needle)
-        for problem in mistakes(head.vars)
-    ]
+def _head_problems(document: Document, head: RunbookFile, folder: Path) -> list[Diagnostic]:
+    found = [document.problem(("vars", *p.route), p.message, needle=p.needle) for p in mistakes(head.vars)]
+    if head.name not in (None, folder.name):
+        found.append(document.problem(("name",), f'the folder is named "{folder.name}": a runbook has one name'))
+    return found
 
 
 def _phase_files(reader: _Reader, document: Document | None, head: RunbookFile | None) -> Sequence[Path]:
     """The files of the phases, in order."""
     if document is None or head is None or head.phases is None:
         found = sorted((reader.folder / "phases").glob("*.yml"))
-        for other in sorted((reader.folder / "phases").glob("*.yaml")) if document else ():
-            reader.problems.append(document.problem((), f"phases/{other.name} is not read: name it {other.stem}.yml"))
-        if not found and document is not None:
-            reader.problems.append(document.problem((), "no phases: write phases/01-NAME.yml beside this file"))
+        ignored = sorted((reader.folder / "phases").glob("*.yaml"))
+        messages = [f"phases/{path.name} is not read: name it {path.stem}.yml" for path in ignored]
+        if not found:
+            messages.append("no phases: write phases/01-NAME.yml beside this file")
+        if document is not None:
+            reader.problems += [document.problem((), message) for message in messages]
         return found
     paths = []
     for index, name in enumerate(head.phases):

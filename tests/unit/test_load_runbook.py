@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from engine.core.model import OnFailure
 from engine.errors import FilesError, NotYetError, UsageError
 from engine.load.format import duration
-from engine.load.lint import Registry, lint
+from engine.load.lint import Registry, check, lint
 from engine.load.resolve import Resolver
 from engine.load.runbook import LoadedRunbook, load_runbook
 
@@ -260,3 +265,35 @@ def test_a_phase_under_another_ending_is_not_left_out_silently(tmp_path: Path) -
     (root / "runbooks" / "shop" / "phases" / "q.yaml").write_text("phase: q\nsteps: []\n")
     with pytest.raises(FilesError, match=r"phases/q\.yaml is not read: name it q\.yml"):
         load_runbook(root, None, ACTIONS, CHECKS, {})
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Any:
+    """A sound phase with some of its values replaced by anything."""
+    anything = st.sampled_from(
+        [None, True, 7, -1.5, "", "x", "{{ x", "{{ out.y }}", [], [[]], {}, {"a": {}}, ["{{ item }}"]]
+    )
+
+    def walk(value: Any) -> Any:
+        if draw(st.integers(0, 9)) == 0:
+            return draw(anything)
+        if isinstance(value, dict):
+            return {walk_key(k): walk(v) for k, v in value.items()}
+        return [walk(v) for v in value] if isinstance(value, list) else value
+
+    def walk_key(key: str) -> str:
+        return key + "x" if draw(st.integers(0, 29)) == 0 else key
+
+    sound = yaml.safe_load(STEP)
+    sound["steps"].append({"id": "l", "loop": ["a", "b"], "key": "item", "echo": {"text": "{{ item }}"}, "tags": ["t"]})
+    return walk(sound)
+
+
+@given(damaged())
+@settings(max_examples=150, deadline=None)
+def test_whatever_stands_in_a_phase_gives_diagnostics_never_a_crash(data: Any) -> None:
+    with TemporaryDirectory() as folder:
+        root = project(Path(folder), p=json.dumps(data))
+        for problem in check(root, None, {"who": "ops"}, Registry(ACTIONS, CHECKS)):
+            assert problem.position.file.startswith("runbooks/shop/")
+            assert problem.message
