@@ -10,7 +10,7 @@ from typing import Any
 from engine.core.change import Change, Fidelity, Verb
 from engine.core.history import digest_of
 from engine.core.model import Step, StepId
-from engine.errors import NotYetError, RefusedError, RunbookError
+from engine.errors import NotYetError, RefusedError, RunbookError, TemporaryError
 
 WORKERS = 4
 DEFERRED_VERBS = frozenset({Verb.NONE, Verb.CREATE, Verb.UPDATE, Verb.RUN})
@@ -74,13 +74,14 @@ def plan_steps(
 ) -> dict[StepId, Change | None]:
     """Plan every step, several at once; the answer is in the order given. None: the step is left out.
 
-    NotYetError makes a step deferred; it must then need, directly or not, a step that changes something.
+    What does not exist yet, or does not answer now (a webhook whose pods an earlier step brings back), makes a step
+    deferred; an earlier step must then change something.
     """
 
     def attempt(step: Step) -> Change | RunbookError | None:
         try:
             return plan_one(step)
-        except NotYetError as error:
+        except (NotYetError, TemporaryError) as error:
             return deferred(step, str(error))
         except RunbookError as error:
             return error
@@ -139,7 +140,7 @@ def _groundless(steps: Sequence[Step], planned: Mapping[StepId, Change | None]) 
         if change is None:
             continue
         if change.fidelity is Fidelity.DEFERRED and not any(s.id in moving for s in steps[:position]):
-            groundless[step.id] = f"{change.reason}, and no earlier step creates it"
+            groundless[step.id] = f"{change.reason}, and no earlier step changes that"
         if change.verb is not Verb.NONE:
             moving.add(step.id)
     return groundless

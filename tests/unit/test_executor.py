@@ -131,7 +131,7 @@ def test_deferred_steps_are_planned_in_their_turn(tmp_path: Path) -> None:
 def test_what_nothing_creates_is_no_deferral(tmp_path: Path) -> None:
     world = World(things={"a": "a-new"})
     book = runbook(("one", [step("a"), step("b", more={"needs": "x"})]))
-    with pytest.raises(PlanError, match="one/b: x does not exist yet, and no earlier step creates it"):
+    with pytest.raises(PlanError, match="one/b: x does not exist yet, and no earlier step changes that"):
         go(world, book, tmp_path)
 
 
