@@ -24,7 +24,7 @@ from engine.core.action import Context, Deadline, Finding
 from engine.core.change import Preimage, Verb
 from engine.core.model import StepId
 from engine.core.redaction import Redactor
-from engine.errors import TemporaryError
+from engine.errors import CancelledError
 from tests.fakes.inputs import FolderInputs
 
 ROOT = Path(__file__).parents[2]
@@ -196,27 +196,32 @@ def test_fault_38_the_secret_is_nowhere_while_it_runs_nor_after(project, leftove
 
 
 @pytest.mark.parametrize("grouped", [True, False], ids=["cgroup", "process tree"])
-def test_the_deadline_ends_the_whole_playbook(project, leftovers, monkeypatch, grouped):
+def test_stopping_ends_the_whole_playbook(project, leftovers, monkeypatch, grouped):
     if not grouped:
         monkeypatch.setattr(Cgroup, "create", classmethod(lambda cls, name: None))
     path = playbook(
-        project, f"    - ansible.builtin.command: {{argv: [sh, -c, 'echo $$ > {project}/pid; exec sleep 300']}}\n"
+        project,
+        f"    - ansible.builtin.command: {{argv: [sh, -c, 'touch {project}/at; exec sleep 300']}}\n",
     )
-    with pytest.raises(TemporaryError, match=r"running playbook play\.yml: the deadline passed"):
-        play(project, path, deadline=Deadline(4))
-    assert (project / "pid").exists(), "the task had not begun"
-    pid = int((project / "pid").read_text())
-    until(lambda: not Path(f"/proc/{pid}").exists(), 5)
+    stop = threading.Event()
+    threading.Thread(target=lambda: (until((project / "at").exists), stop.set())).start()
+    with pytest.raises(CancelledError, match=r"stopped while running playbook play\.yml"):
+        play(project, path, deadline=Deadline(60, stop))
     assert not leftovers()
-    assert not still_running(project)
+    until(lambda: not still_running(project), 5)
 
 
 def test_fault_39_nothing_is_left_when_even_the_child_is_killed(project, leftovers, monkeypatch):
     monkeypatch.setattr("engine.adapters.launcher.GRACE", 0.0)
     path = playbook(project, "    - ansible.builtin.command: {argv: [sleep, '300']}\n")
-    seen = []
-    with pytest.raises(TemporaryError):
-        play(project, path, deadline=Deadline(3), watch=lambda: seen.extend(leftovers()))
+    seen, stop = [], threading.Event()
+
+    def first_task() -> None:
+        seen.extend(leftovers())
+        stop.set()
+
+    with pytest.raises(CancelledError):
+        play(project, path, deadline=Deadline(60, stop), watch=first_task)
     assert seen, "the folder was never there"
     assert not leftovers()
 
