@@ -95,7 +95,7 @@ def test_clean_lab_leaves_nothing_and_the_cluster_comes_back():
     assert up["mounts"] > before["mounts"]
     assert up["chains"]
 
-    assert changed(play("clean-lab.yml")) == 1
+    assert changed(play("clean-lab.yml")) == 2
     assert snapshot(lab) == before
     assert changed(play("clean-lab.yml")) == 0, "a second time there is nothing to remove"
 

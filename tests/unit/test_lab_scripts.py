@@ -171,8 +171,8 @@ def test_what_is_built_already_needs_no_room(tmp_path):
     ],
 )
 def test_only_daemons_of_this_lab_are_ours(argv, ours, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["clean_lab.py", "/lab", "/cache/venv", "/cache/bin", "lab0", "10.244.0.0/16"])
-    assert load("clean_lab/files/clean_lab.py").is_daemon(argv) is ours
+    monkeypatch.setattr(sys, "argv", ["processes.py", "stop", "/lab", "/cache/venv", "/cache/bin"])
+    assert load("processes/files/processes.py").is_daemon(argv) is ours
 
 
 # --- the web stand-in ----------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Removes the lab from this machine; prints what it removed. Safe to run again, and after a crash at any point.
+"""Takes out of this machine what the lab put into it; prints what it removed. Safe to run again, after any crash.
 
-    clean_lab.py LAB_DIR VENV BIN BRIDGE POD_CIDR
+clean_lab.py LAB_DIR BRIDGE POD_CIDR
 
-Only what is the lab's: processes and mounts that lie in LAB_DIR, devices with an address of POD_CIDR, and the rules,
-sets and groups that carry the names of Kubernetes' components.
+Its processes are gone by now (processes.py stop). Only what is the lab's: mounts that lie in LAB_DIR, devices with an
+address of POD_CIDR, and the rules, sets and groups that carry the names of Kubernetes' components.
 """
 
 import contextlib
@@ -13,129 +13,23 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-LAB, VENV, BIN = (Path(a) for a in sys.argv[1:4])
-BRIDGE, POD_CIDR = sys.argv[4], ipaddress.ip_network(sys.argv[5])
-SOCKET = LAB / "containerd/containerd.sock"
+LAB, BRIDGE, POD_CIDR = Path(sys.argv[1]), sys.argv[2], ipaddress.ip_network(sys.argv[3])
 CGROUPS = Path("/sys/fs/cgroup")
 NETNS = Path("/run/netns")
-DAEMONS = {
-    f"{BIN}/{name}"
-    for name in [
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubelet",
-        "kube-proxy",
-        "kube-router",
-    ]
-}
-SCRIPTS = {f"{LAB}/config/provisioner.py", f"{VENV}/bin/moto_server", f"{VENV}/bin/supervisord"}
 OUR_RULES = re.compile(r"KUBE-|CNI-|kube-router")
 OUR_SETS = re.compile(r"(inet6:)?KUBE-|kube-router")
 
 
 def main() -> None:
-    if LAB.exists():
-        stop_daemons()
-        remove_pods()
-        stop_all()
     unmount()
     remove_devices()
     remove_rules()
     remove_cgroups()
     remove_files()
-
-
-# --- processes -----------------------------------------------------------------------------------------------------
-
-
-def stop_daemons() -> None:
-    """All of them, then containerd alone, which has to take the pods down. With kubelet up they would come again."""
-    if supervisorctl("pid"):
-        supervisorctl("stop", "all")  # all at once; one by one takes half a minute
-        supervisorctl("start", "containerd")
-        return
-    kill(lab_processes())
-    if (LAB / "config/containerd.toml").exists():
-        with (LAB / "log/containerd-clean.log").open("wb") as log:
-            argv = ["containerd", "-c", str(LAB / "config/containerd.toml")]
-            subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-
-def remove_pods() -> None:
-    """Through the runtime, so that the network plugins take their own rules and addresses out."""
-    crictl = [str(BIN / "crictl"), "-r", f"unix://{SOCKET}", "-i", f"unix://{SOCKET}"]
-    end = time.monotonic() + 20
-    while (listed := run([*crictl, "pods", "-q"])).returncode and time.monotonic() < end:
-        time.sleep(0.2)
-    pods = listed.stdout.split()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda pod: run([*crictl, "rmp", "-f", pod]), pods))
-    if pods:
-        print(f"removed {len(pods)} pods")
-
-
-def stop_all() -> None:
-    supervisorctl("shutdown")
-    end = time.monotonic() + 15
-    while lab_processes() and time.monotonic() < end:
-        time.sleep(0.1)
-    kill(lab_processes())
-    kill(shims())
-
-
-def lab_processes() -> list[int]:
-    return [pid for pid, argv in processes() if is_daemon(argv)]
-
-
-def is_daemon(argv: list[str]) -> bool:
-    program = Path(argv[0]).name
-    if program.startswith("python"):
-        return len(argv) > 1 and argv[1] in SCRIPTS
-    if program in ("containerd", "tini"):
-        return bool({f"{LAB}/config/containerd.toml", f"{LAB}/supervisord.conf"} & set(argv))
-    return argv[0] in DAEMONS
-
-
-def shims() -> list[int]:
-    return [pid for pid, argv in processes() if "containerd-shim" in argv[0] and str(SOCKET) in argv]
-
-
-def processes() -> list[tuple[int, list[str]]]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            argv = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if argv[0]:
-                found.append((int(entry.name), argv))
-    return found
-
-
-def kill(pids: list[int]) -> None:
-    """TERM, and KILL after ten seconds; these pids only."""
-    for signum, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
-        for pid in filter(alive, pids):
-            print(f"{signum.name} {pid}")
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signum)
-        end = time.monotonic() + seconds
-        while any(map(alive, pids)) and time.monotonic() < end:
-            time.sleep(0.1)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 # --- mounts, devices -----------------------------------------------------------------------------------------------
@@ -235,14 +129,6 @@ def remove_empty(folder: Path) -> None:
     for path, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):
             Path(path).rmdir()
-
-
-def supervisorctl_argv() -> list[str]:
-    return [str(VENV / "bin/supervisorctl"), "-c", str(LAB / "supervisord.conf")]
-
-
-def supervisorctl(*args: str) -> bool:
-    return run([*supervisorctl_argv(), *args]).returncode == 0
 
 
 def run(argv: list[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Starts or repairs the lab's processes; prints what it did, nothing when all runs.
+"""Starts, repairs or stops the lab's processes; prints what it did, nothing when there was nothing to do.
 
 processes.py start LAB_DIR VENV BIN    supervisor with every daemon but kubelet, until containerd answers
 processes.py node  LAB_DIR VENV BIN    kubelet, until the API server is ready
+processes.py stop  LAB_DIR VENV BIN    pods, daemons, supervisor and what they left; works after a crash too
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LAB, VENV, BIN = (Path(a) for a in sys.argv[2:5])
@@ -23,30 +25,19 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 SCRIPTS = (f"{LAB}/config/provisioner.py", f"{VENV}/bin/moto_server", f"{VENV}/bin/supervisord")
-DAEMONS = {
-    f"{BIN}/{name}"
-    for name in [
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubelet",
-        "kube-proxy",
-        "kube-router",
-    ]
-}
+NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kube-router")
+DAEMONS = {f"{BIN}/{name}" for name in NAMES}
+SOCKET = LAB / "containerd/containerd.sock"
 
 
 def main() -> None:
-    {"start": start, "node": node}[sys.argv[1]]()
+    {"start": start, "node": node, "stop": stop}[sys.argv[1]]()
 
 
 def start() -> None:
     if not supervisorctl("pid"):
         # Supervisor is gone, its children may not be (it was killed): stop them, but keep the shims and so the pods.
-        for pid in orphans():
-            print("stop orphan", pid)
-        stop(orphans())
+        kill(daemons())
         for stale in ("supervisor.sock", "supervisord.pid"):
             (LAB / stale).unlink(missing_ok=True)
         launch()
@@ -56,8 +47,7 @@ def start() -> None:
     for name, state in states().items():
         if state in {"FATAL", "STOPPED", "EXITED"} and name != "kubelet":
             print(supervisorctl("start", name), end="")
-    socket = LAB / "containerd/containerd.sock"
-    version = ["ctr", "-a", str(socket), "version"]
+    version = ["ctr", "-a", str(SOCKET), "version"]
     wait_for("containerd", 60, lambda: run(version), LAB / "log/containerd.log")
 
 
@@ -66,6 +56,42 @@ def node() -> None:
     wait_for("the API server", 90, lambda: run(ready), LAB / "log/kube-apiserver.log")
     if states().get("kubelet") not in {"RUNNING", "STARTING"}:
         print(supervisorctl("start", "kubelet"), end="")
+
+
+def stop() -> None:
+    if not LAB.exists():
+        return
+    if supervisorctl("pid"):
+        supervisorctl("stop", "all")  # all at once; one by one takes half a minute
+        supervisorctl("start", "containerd")
+    else:
+        kill(daemons())
+        launch_containerd()
+    remove_pods()
+    kill(daemons(), patience=15 if supervisorctl("shutdown") else 0)
+    kill([pid for pid, argv in processes() if "containerd-shim" in argv[0] and str(SOCKET) in argv])
+
+
+def remove_pods() -> None:
+    """Through the runtime, so that the network plugins take their own rules and addresses out. kubelet is down by now,
+    else it would start them again."""
+    crictl = [str(BIN / "crictl"), "-r", f"unix://{SOCKET}", "-i", f"unix://{SOCKET}"]
+    end = time.monotonic() + 20
+    while (listed := run([*crictl, "pods", "-q"])) is None and time.monotonic() < end:
+        time.sleep(0.2)
+    pods = (listed or "").split()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda pod: run([*crictl, "rmp", "-f", pod]), pods))
+    if pods:
+        print(f"removed {len(pods)} pods")
+
+
+def launch_containerd() -> None:
+    """Without supervisor, only to take the pods down."""
+    if (LAB / "config/containerd.toml").exists():
+        with (LAB / "log/containerd-stop.log").open("wb") as log:
+            argv = ["containerd", "-c", str(LAB / "config/containerd.toml")]
+            subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT)
 
 
 def launch() -> None:
@@ -103,7 +129,10 @@ def supervisorctl(*args: str) -> str | None:
 
 def run(argv: list[str], *, any_code: bool = False) -> str | None:
     """Standard output, or None when it failed."""
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
     return (done.stdout or " ") if any_code or done.returncode == 0 else None
 
 
@@ -116,32 +145,45 @@ def wait_for(what: str, seconds: float, ready: Callable[[], object], log: Path) 
         time.sleep(0.2)
 
 
-def orphans() -> list[int]:
-    """Daemons of this lab. Never a containerd shim, nor a kubectl or a runbook that merely names one of its files."""
-    return [int(e.name) for e in Path("/proc").glob("[0-9]*") if is_daemon(e)]
+def daemons() -> list[int]:
+    return [pid for pid, argv in processes() if is_daemon(argv)]
 
 
-def is_daemon(entry: Path) -> bool:
-    try:
-        argv = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return False
+def is_daemon(argv: list[str]) -> bool:
+    """A daemon of this lab. Never a containerd shim, nor a kubectl or a runbook that merely names one of its files."""
     program = Path(argv[0]).name
     if program.startswith("python"):
-        return argv[1:2] and argv[1] in SCRIPTS
+        return len(argv) > 1 and argv[1] in SCRIPTS
     if program in ("containerd", "tini"):
         return any(a in (f"{LAB}/config/containerd.toml", f"{LAB}/supervisord.conf") for a in argv)
     return argv[0] in DAEMONS
 
 
-def stop(pids: list[int]) -> None:
+def processes() -> list[tuple[int, list[str]]]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            argv = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if argv[0]:
+                found.append((int(entry.name), argv))
+    return found
+
+
+def kill(pids: list[int], patience: float = 0) -> None:
+    """These only: those that do not end by themselves within `patience` seconds get TERM, after ten more KILL."""
+    wait_until_gone(pids, patience)
     for signum, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         for pid in filter(alive, pids):
+            print(f"{signum.name} {pid}")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
-        end = time.monotonic() + seconds
-        while any(map(alive, pids)) and time.monotonic() < end:
-            time.sleep(0.1)
+        wait_until_gone(pids, seconds)
+
+
+def wait_until_gone(pids: list[int], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def alive(pid: int) -> bool:
