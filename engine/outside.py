@@ -127,7 +127,7 @@ class Outside:
 
     @cached_property
     def launcher(self) -> ProcessLauncher:
-        return ProcessLauncher(self.state, self.redactor, secrets.token_hex(4))
+        return ProcessLauncher(self.state, self.redactor, self.environment)
 
     @cached_property
     def planner(self) -> KubernetesCluster:
@@ -160,6 +160,7 @@ class Outside:
                 lambda spec, ctx: checks[spec.family].run(spec.params, ctx),
                 self.environment,
                 f"inventories/{self.environment}",
+                self.target,
             ),
             RecordAction(self.root, self.environment, self._record, evidence),
             ReleaseAction(helm, cluster),

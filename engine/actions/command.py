@@ -57,8 +57,10 @@ class CommandAction(JournaledEvent):
         if found is None and ctx.resuming and not params.repeatable:
             raise InDoubtError(
                 f"{ctx.step}: {params.argv[0]} was started before the crash, and nothing tells whether it finished.\n"
-                "  Look at what it changes. A step that may run twice says `repeatable: true`; one that leaves a file "
-                "names it with `creates:`."
+                f"  look at what it changes, then\n"
+                f"  it happened   runbook resume ENVIRONMENT --done {ctx.step}\n"
+                f"  it did not    runbook resume ENVIRONMENT --again {ctx.step}\n"
+                "  (a step that may run twice says `repeatable: true`; one that leaves a file names it with `creates:`)"
             )
         return found
 

@@ -2,11 +2,15 @@
 
 Wire formats: "v5.channel.k8s.io" (one channel byte before each frame; 255 closes a channel) and the port-forward form
 of "v4.channel.k8s.io" (channels 0 data and 1 error, each opened by the port's two bytes).
+
+One thread per stream: an OpenSSL connection must not be read and written at once. So a peer that floods both ways
+without reading could stall; at the deadline it is an error. Requests, dumps and restores do not.
 """
 
 from __future__ import annotations
 
 import json
+import select
 import socket
 import ssl
 import threading
@@ -24,7 +28,8 @@ from engine.errors import PermanentError, RunbookError, TemporaryError
 _STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
 _PIECE = 64 * 1024
 _TAIL = 2000  # bytes of standard error kept for a message
-_LOOK_UP = 1.0  # seconds between looks at the deadline while nothing arrives
+_STALL = 30  # seconds one frame may take
+_LOOK_UP = 0.5  # seconds between looks at the deadline while nothing arrives
 
 
 def run_in_pod(
@@ -43,9 +48,7 @@ def run_in_pod(
     web = _connect(session, f"{path}?{urlencode(query)}", "v5.channel.k8s.io", what)
     tail, status = b"", b""
     try:
-        if stdin:
-            threading.Thread(target=_feed, args=(web, stdin), name="exec-stdin", daemon=True).start()
-        for channel, data in _frames(web, deadline, what):
+        for channel, data in _frames(web, _stdin_frames(stdin), deadline, what):
             if channel == _STDOUT and data:
                 yield data
             elif channel == _STDERR:
@@ -53,7 +56,7 @@ def run_in_pod(
             elif channel == _ERROR:
                 status += data
     finally:
-        web.close(timeout=1)
+        _close(web)
     if problem := _exit(status, what):
         raise type(problem)(redactor.text(f"{problem}: {tail.decode(errors='replace').strip()}".rstrip(": ")))
 
@@ -115,17 +118,21 @@ def _connect(session: Session, path: str, protocol: str, what: str) -> Any:
         raise TemporaryError(f"{what}: {configuration.host} does not answer: {type(error).__name__}") from error
 
 
-def _frames(web: Any, deadline: Deadline, what: str) -> Iterator[tuple[int, bytes]]:
-    """Channel and payload of each frame until the server closes."""
+def _frames(web: Any, outgoing: Iterator[bytes], deadline: Deadline, what: str) -> Iterator[tuple[int, bytes]]:
+    """Channel and payload of each frame until the server closes; meanwhile sends what is to be sent."""
     import websocket
 
-    web.settimeout(_LOOK_UP)
+    web.settimeout(_STALL)
+    sending = next(outgoing, None)
     while True:
         deadline.check(what)
         try:
+            if sending is not None and _ready(web, write=True):
+                web.send_binary(sending)
+                sending = next(outgoing, None)
+            if not _ready(web, wait=0 if sending is not None else _LOOK_UP):
+                continue
             opcode, frame = web.recv_data()
-        except websocket.WebSocketTimeoutException:
-            continue
         except websocket.WebSocketConnectionClosedException:
             return
         except (websocket.WebSocketException, OSError) as error:
@@ -136,15 +143,26 @@ def _frames(web: Any, deadline: Deadline, what: str) -> Iterator[tuple[int, byte
             yield frame[0], frame[1:]
 
 
-def _feed(web: Any, stdin: bytes) -> None:
-    import websocket
+def _stdin_frames(stdin: bytes) -> Iterator[bytes]:
+    for start in range(0, len(stdin), _PIECE):
+        yield bytes([_STDIN]) + stdin[start : start + _PIECE]
+    if stdin:
+        yield bytes([_CLOSE, _STDIN])
 
-    try:
-        for start in range(0, len(stdin), _PIECE):
-            web.send_binary(bytes([_STDIN]) + stdin[start : start + _PIECE])
-        web.send_binary(bytes([_CLOSE, _STDIN]))
-    except (websocket.WebSocketException, OSError):
-        return  # the command ended without reading all; its exit status tells
+
+def _ready(web: Any, *, wait: float = 0, write: bool = False) -> bool:
+    """Whether a frame can be read (bytes that OpenSSL already holds count), or one be sent, without waiting long."""
+    pending = getattr(web.sock, "pending", None)
+    if not write and pending is not None and pending():
+        return True
+    readers, writers = ([], [web.sock]) if write else ([web.sock], [])
+    return any(select.select(readers, writers, [], wait))
+
+
+def _close(web: Any) -> None:
+    """Say goodbye, then let go of the socket whatever the peer makes of it."""
+    web.close(timeout=1)
+    web.shutdown()
 
 
 def _exit(status: bytes, what: str) -> RunbookError | None:
@@ -161,49 +179,60 @@ def _exit(status: bytes, what: str) -> RunbookError | None:
 
 def _carry(session: Session, url: str, what: str, client: socket.socket, stop: threading.Event) -> None:
     """One connection of a tunnel, both ways, until either side ends."""
-    import websocket
-
     with client:
         try:
             web = _connect(session, url, "v4.channel.k8s.io", what)
         except RunbookError:
             return  # the client sees its connection closed, as it would from a dead server
-        upward = threading.Thread(target=_upward, args=(client, web), name="tunnel-up", daemon=True)
-        upward.start()
-        web.settimeout(0.5)
+        web.settimeout(_STALL)
         opened: set[int] = set()
-        while not stop.is_set():
-            try:
-                opcode, frame = web.recv_data()
-            except websocket.WebSocketTimeoutException:
-                continue
-            except (websocket.WebSocketException, OSError):
-                break
-            if opcode == websocket.ABNF.OPCODE_CLOSE:
-                break
-            if not frame:
-                continue
-            channel, data = frame[0], frame[1:]
-            if channel not in opened:
-                opened.add(channel)
-                data = data[2:]  # the port's number
-            if channel == 1 and data:
-                break  # the pod refuses
-            if channel == 0 and data and not _sent(client, data):
-                break
-        _end(client)
-        web.close(timeout=1)
-        upward.join(2)
+        try:
+            while not stop.is_set():
+                from_pod = _ready(web)
+                if not from_pod:
+                    readable, _, _ = select.select([client, web.sock], [], [], 0.2)
+                    from_pod = web.sock in readable
+                    if client in readable and not _up(client, web):
+                        break
+                if from_pod and not _down(client, web, opened):
+                    break
+        finally:
+            _end(client)
+            _close(web)
 
 
-def _upward(client: socket.socket, web: Any) -> None:
+def _up(client: socket.socket, web: Any) -> bool:
+    """Client to pod; False when either is gone."""
     import websocket
 
     try:
-        while data := client.recv(_PIECE):
-            web.send_binary(b"\0" + data)
+        data = client.recv(_PIECE)
+        if data:
+            web.send_binary(bytes([_STDIN]) + data)
     except (websocket.WebSocketException, OSError):
-        return  # either side is gone; the other direction ends the tunnel
+        return False
+    return bool(data)
+
+
+def _down(client: socket.socket, web: Any, opened: set[int]) -> bool:
+    """Pod to client; False when either is gone, or the pod refuses."""
+    import websocket
+
+    try:
+        opcode, frame = web.recv_data()
+    except (websocket.WebSocketException, OSError):
+        return False
+    if opcode == websocket.ABNF.OPCODE_CLOSE:
+        return False
+    if not frame:
+        return True
+    channel, data = frame[0], frame[1:]
+    if channel not in opened:
+        opened.add(channel)
+        data = data[2:]  # the port's number
+    if channel == 1 and data:
+        return False
+    return not data or _sent(client, data)
 
 
 def _sent(client: socket.socket, data: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,13 @@ from engine.cli.opening import Work, opened
 from engine.cli.output import Output
 from engine.core.change import Verb
 from engine.core.history import Event, RunView, StepStatus, runs
+from engine.core.model import StepId
 from engine.errors import RefusedError, UsageError
 from engine.report.text import count
 
 if TYPE_CHECKING:
     from engine.core.planning import Plan
+    from engine.run.steps import Settlement
 
 _FAILED_AND_LEFT = 5
 _LOSING = frozenset({Verb.DELETE, Verb.REPLACE})
@@ -29,6 +32,12 @@ PlanFile = Annotated[
     Path | None, typer.Option("--plan", metavar="FILE", help="Run exactly this plan, written by `plan --out`.")
 ]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan, for `deploy --plan`.")]
+Done = Annotated[
+    list[str] | None, typer.Option("--done", metavar="STEP", help="I looked: this step in doubt did happen.")
+]
+Again = Annotated[
+    list[str] | None, typer.Option("--again", metavar="STEP", help="I looked: it did not happen; do it again.")
+]
 Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 when something would change.")]
 
 
@@ -96,6 +105,8 @@ def plan(
 
 def resume(
     environment: o.Environment,
+    done: Done = None,
+    again: Again = None,
     no_input: o.NoInput = False,
     as_json: o.Json = False,
     verbose: o.Verbose = False,
@@ -110,11 +121,24 @@ def resume(
     view = run.unfinished(views, environment)
     if view is None:
         return _nothing_to_resume(output, environment, views)
+    settled = _settled(view, done or (), again or ())
     past = [e for e in events if e.run == view.id]
     with opened(output, environment, view=view, past=past, no_input=no_input) as work:
         work.stop_if_asked("opening the run's kept inputs")
         work.console.doing(f"taking up run {view.id}; what it left running ends first")
-        return _finish(work, run.resume(work.session, view), None)
+        return _finish(work, run.resume(work.session, view, settled), None)
+
+
+def _settled(view: RunView, done: Sequence[str], again: Sequence[str]) -> dict[StepId, Settlement]:
+    """What the user says of steps in doubt. UsageError when one of them is not in doubt."""
+    from engine.run.steps import Settlement
+
+    said = {StepId(s): Settlement.DONE for s in done} | {StepId(s): Settlement.AGAIN for s in again}
+    for step in said:
+        if step not in view.steps or not view.steps[step].open_intent:
+            doubtful = ", ".join(s.id for s in view.steps.values() if s.open_intent) or "none"
+            raise UsageError(f"step {step} of run {view.id} is not in doubt (in doubt: {doubtful})")
+    return said
 
 
 def rollback(

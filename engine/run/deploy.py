@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from engine.core.action import Deadline
 from engine.core.history import EventType, RunView, StepStatus, runs
+from engine.core.model import StepId
 from engine.core.planning import Plan
 from engine.errors import RefusedError
 from engine.run.checking import Proofs
@@ -15,7 +17,7 @@ from engine.run.executor import Executor
 from engine.run.lease import holder, lease
 from engine.run.recorder import Recorder
 from engine.run.session import Session
-from engine.run.steps import StepRunner
+from engine.run.steps import Settlement, StepRunner
 
 ORPHAN_SECONDS = 600.0
 """How long a resume waits for a child process that the dead engine left, before ending it."""
@@ -34,15 +36,18 @@ def deploy(session: Session, plan: Plan) -> RunView:
         return _carry(session, recorder)
 
 
-def resume(session: Session, view: RunView) -> RunView:
-    """Go on with an unfinished run, from its kept inputs. `session` must have been opened on those."""
+def resume(session: Session, view: RunView, settled: Mapping[StepId, Settlement] | None = None) -> RunView:
+    """Go on with an unfinished run, from its kept inputs. `session` must have been opened on those.
+
+    InDoubtError when a step cannot tell whether its effect happened and `settled` does not say either.
+    """
     with lease(session.state, session.environment, view.id, view.started):
         session.journal.verify()
         session.launcher.wait_for_orphans(Deadline(ORPHAN_SECONDS, session.deployer.cancelled))
         session.record.claim(view.id, view.started)
         recorder = Recorder(session.journal, view, session.deployer.observer)
         recorder.record(EventType.RESUMED, data={"holder": holder(), "pid": os.getpid()})
-        return _carry(session, recorder)
+        return _carry(session, recorder, settled)
 
 
 def rollback_run(session: Session, view: RunView) -> RunView:
@@ -123,9 +128,9 @@ def new_run_id(session: Session) -> str:
         size += 1 if len(taken) > 16**size else 0
 
 
-def _carry(session: Session, recorder: Recorder) -> RunView:
+def _carry(session: Session, recorder: Recorder, settled: Mapping[StepId, Settlement] | None = None) -> RunView:
     proofs = Proofs(session.journal.events())
-    runner = StepRunner(session.deployer, recorder, session.record, proofs)
+    runner = StepRunner(session.deployer, recorder, session.record, proofs, settled or {})
     status = Executor(session.runbook, session.deployer, recorder, runner).run()
     if not status.open:
         session.record.release()

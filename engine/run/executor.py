@@ -10,7 +10,7 @@ from engine.core.history import EventType, RunStatus, RunView, StepStatus
 from engine.core.model import OnFailure, Phase, Runbook, Step, StepId
 from engine.core.order import Graph
 from engine.core.parts import Parts
-from engine.errors import CancelledError, RefusedError, RunbookError
+from engine.errors import CancelledError, InDoubtError, RefusedError, RunbookError
 from engine.run.recorder import Recorder
 from engine.run.rollback import rollback
 from engine.run.steps import StaleError, StepRunner
@@ -36,13 +36,17 @@ class Executor:
         self._steps: dict[StepId, Step] = {s.id: s for s in runbook.steps()}
         self._names = {s.id: s.register for s in runbook.steps() if s.register}
         self._failures: dict[StepId, BaseException] = {}
+        self._doubt: InDoubtError | None = None
 
     @property
     def view(self) -> RunView:
         return self._recorder.view
 
     def run(self) -> RunStatus:
-        """Go on from wherever the journal says the run is. The run's last event is written here."""
+        """Go on from wherever the journal says the run is. The run's last event is written here.
+
+        InDoubtError when an action cannot know whether its effect happened: the run stays open.
+        """
         if self.view.status is RunStatus.ROLLING_BACK:
             return self._finish(self._roll_back(None))
         try:
@@ -51,6 +55,8 @@ class Executor:
             return self._finish(RunStatus.STOPPED)
         if self._parts.cancelled.is_set():
             return self._finish(RunStatus.STOPPED)
+        if self._doubt:
+            raise self._doubt
         if not self.view.failure:
             return self._finish(RunStatus.SUCCEEDED)
         return self._finish(self._after_failure())
@@ -61,7 +67,7 @@ class Executor:
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="step") as pool:
             while True:
                 self._close_phases()
-                stop = self.view.failure or self._parts.cancelled.is_set()
+                stop = self.view.failure or self._doubt or self._parts.cancelled.is_set()
                 for step_id in () if stop else self._ready(set(running.values())):
                     running[pool.submit(self._one, self._steps[step_id])] = step_id
                 if not running:
@@ -86,6 +92,9 @@ class Executor:
             return
         if isinstance(error, CancelledError) or not isinstance(error, RunbookError):
             raise error
+        if isinstance(error, InDoubtError):  # no failure: the run stays open until a person has looked
+            self._doubt = error
+            return
         self._failures[step_id] = error
         self._recorder.record(
             EventType.STEP_FAILED, step_id, {"error": self._parts.redact(str(error)), "kind": type(error).__name__}

@@ -6,7 +6,8 @@ Every way through here is resumable: what an open intent means after a crash is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
@@ -15,18 +16,26 @@ from engine.core.action import Action, Context, Kind
 from engine.core.change import ABSENT, Change, Delta, Fidelity, Outcome, Preimage, State, Verb, state_to_json
 from engine.core.convergence import Decision, Verdict, converge
 from engine.core.history import EventType, StepStatus, StepView, digest_of
-from engine.core.model import Step
+from engine.core.model import Step, StepId
 from engine.core.parts import Parts
 from engine.core.planning import outside_envelope, with_author
 from engine.core.resolved import Resolved
 from engine.errors import NotYetError, PermanentError, RefusedError, TemporaryError
 from engine.run.checking import Proofs, run_checks
 from engine.run.environment import EnvironmentRecord
+from engine.run.lease import holder
 from engine.run.recorder import Recorder
 
 _READ_SECONDS = 30.0
 """How long a step's turn waits for what it reads from to answer."""
 _STATE_ATTEMPTS = 3  # a STATE's apply is repeatable, so a passing trouble is tried again
+
+
+class Settlement(StrEnum):
+    """A person's word on a step in doubt: its effect happened, or it did not and may be done again."""
+
+    DONE = "done"
+    AGAIN = "again"
 
 
 class StaleError(RefusedError):
@@ -41,6 +50,8 @@ class StepRunner:
     recorder: Recorder
     record: EnvironmentRecord
     proofs: Proofs
+    settled: Mapping[StepId, Settlement] = field(default_factory=dict)
+    """What a person says of steps in doubt that cannot tell themselves."""
 
     def run(self, step: Step, registered: Mapping[str, Any], *, moved: bool) -> StepStatus:
         """Bring one step to its end. `moved`: a step this one needs changed something in this run.
@@ -69,7 +80,12 @@ class StepRunner:
         return action.kind is Kind.EVENT or not moved
 
     def _converge(self, step: Step, action: Action, resolved: Resolved, view: StepView) -> StepStatus:
-        resuming = view.open_intent
+        settled = self.settled.get(step.id) if view.open_intent else None
+        if settled is Settlement.DONE and view.change is not None:
+            word = {"settled": settled.value, "by": holder()}
+            self._outcome(step, view.change, Outcome(f"settled by {holder()}: it was done", evidence=word), {})
+            return self._prove(step, action, resolved, view.change, StepStatus.CHANGED)
+        resuming = view.open_intent and settled is None
         key = f"{self.recorder.view.id}/{step.id}" if action.kind is Kind.EVENT else None
         ctx = self.parts.context(step, resolved, key=key, resuming=resuming)
         now = self._patiently(ctx, _READ_SECONDS)(action.read, resolved.params, ctx)
