@@ -121,8 +121,10 @@ def remove_files() -> None:
             shutil.rmtree(path)
             print("removed", path)
     Path("/var/lib/kubelet/device-plugins/kubelet.sock").unlink(missing_ok=True)
-    for made in (logs, Path("/var/lib/kubelet"), Path("/usr/libexec/kubernetes"), Path("/run/containerd")):
+    for made in (logs, Path("/var/lib/kubelet"), Path("/usr/libexec/kubernetes")):
         remove_empty(made)
+    if not Path("/run/containerd/containerd.sock").exists():  # else the system's own containerd lives there
+        remove_empty(Path("/run/containerd"))
 
 
 def remove_empty(folder: Path) -> None:
