@@ -128,8 +128,7 @@ def _frames(web: Any, outgoing: Iterator[bytes], deadline: Deadline, what: str) 
         deadline.check(what)
         try:
             if sending is not None and _ready(web, write=True):
-                web.send_binary(sending)
-                sending = next(outgoing, None)
+                sending = next(outgoing, None) if _send(web, sending) else None
             if not _ready(web, wait=0 if sending is not None else _LOOK_UP):
                 continue
             opcode, frame = web.recv_data()
@@ -141,6 +140,15 @@ def _frames(web: Any, outgoing: Iterator[bytes], deadline: Deadline, what: str) 
             return
         if frame:
             yield frame[0], frame[1:]
+
+
+def _send(web: Any, frame: bytes) -> bool:
+    """False when the command ended without reading all; what it said is still to be read."""
+    try:
+        web.send_binary(frame)
+    except OSError:
+        return False
+    return True
 
 
 def _stdin_frames(stdin: bytes) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ def namespace(cluster: KubernetesCluster, *, create: bool = True) -> Iterator[st
 def deployment(namespace: str, name: str = "web", *, image: str = PYTHON, replicas: int = 1, **container) -> dict:
     """One that is ready at once: a Python HTTP server."""
     labels = {"app": name}
-    command = ["python3", "-m", "http.server", "8000", "--directory", "/etc"]
+    command = ["python3", "-m", "http.server", "8000", "--directory", "/tmp"]
     main = {"name": "main", "image": image, "imagePullPolicy": "Never", "command": command, **container}
     return {
         "apiVersion": "apps/v1",
