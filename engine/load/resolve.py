@@ -95,10 +95,10 @@ class Resolver:
         if not step.vars and not registered:
             return base
         looped = self._loaded.sources[step.id].looped
-        own = {name: value for name, value in step.vars.items() if not (looped and name == "item")}
         item = {"item": step.vars["item"]} if looped else {}
-        pending = frozenset(base.pending) - registered.keys() - own.keys()
-        return Scope({**base.variables, **own}, {**registered, **item}, pending)
+        values = {name: value for name, value in registered.items() if name not in step.vars}
+        pending = frozenset(base.pending) - step.vars.keys()
+        return Scope({**base.variables, **step.vars}, {**values, **item}, pending)
 
     def _skipped(self, step: Step, scope: Scope) -> str:
         """Why `when` leaves the step out, with the values it looked at; empty when it does not."""

@@ -104,6 +104,12 @@ def test_a_broken_inventory_is_an_error_not_an_empty_one(root: Path, tmp_path: P
         load_environment(root, "dev", tmp_path / "cache")
 
 
+def test_one_broken_file_beside_a_sound_one_is_an_error_too(root: Path, tmp_path: Path) -> None:
+    (root / "inventories" / "dev" / "more.yml").write_text("all: [\n")
+    with pytest.raises(UsageError, match=r"(?s)Ansible cannot read the inventory .*more\.yml"):
+        load_environment(root, "dev", tmp_path / "cache")
+
+
 def test_no_host_at_all(root: Path, tmp_path: Path) -> None:
     (root / "inventories" / "dev" / "hosts.yml").write_text("all: {}\n")
     with pytest.raises(UsageError, match="has no host"):

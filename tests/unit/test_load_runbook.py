@@ -217,6 +217,20 @@ def test_what_is_registered_is_waited_for_then_used_then_never_rendered(tmp_path
     assert resolver.resolve(book.runbook.step("when-later"), registered).skip
 
 
+def test_an_item_is_not_rendered_again_and_own_variables_hide_registered_ones(tmp_path: Path) -> None:
+    text = """
+phase: p
+steps:
+  - {id: first, echo: {text: a}, register: out}
+  - {id: l, loop: "{{ items }}", key: id, vars: {out: mine}, echo: {text: "{{ item.text }} {{ out }}"}}
+"""
+    items = [{"id": "a", "text": "{% raw %}{{ who }}{% endraw %}"}]
+    book = loaded(tmp_path, {"items": items}, p=text)
+    for registered in ({}, {"out": "theirs"}):
+        params = Resolver(book, ACTIONS, CHECKS).resolve(book.runbook.step("l[a]"), registered).params
+        assert params == EchoParams(text="{{ who }} mine")
+
+
 def test_a_wrong_value_is_told_where_it_stands(tmp_path: Path) -> None:
     book = loaded(tmp_path, p=STEP)
     registered = {"out": {"text": "x", "count": "many"}}
