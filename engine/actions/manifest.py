@@ -127,13 +127,13 @@ class ManifestAction:
             )
         listed = self._inventory(ctx)
         wanted = [Reference.of(m) for m in manifests.values()]
-        moving = [o for o, d in change.objects.items() if changed(d)]
+        # in the order of the files' kinds: a change that was read back from the journal lists its objects by name
+        moving = [o for o in manifests if o in change.objects and changed(change.objects[o])]
         self._bring_namespaces(manifests, moving)
         self._list(ctx, [*wanted, *(r for r in listed if r not in wanted)], listed)  # known before it exists
         for name in moving:
-            if name in manifests:
-                ctx.deadline.check(f"applying {name}")
-                self._cluster.apply(manifests[name], manager=MANAGER)
+            ctx.deadline.check(f"applying {name}")
+            self._cluster.apply(manifests[name], manager=MANAGER)
         for reference in reversed([Reference(*r) for r in change.facts["deleted"].values()]):
             self._cluster.delete(reference, ctx.deadline)
         self._list(ctx, wanted, None)
