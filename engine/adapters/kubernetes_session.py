@@ -87,8 +87,8 @@ class Session:
             raise self._no_answer(error, what) from error
         self._reached = True
         if answer.status >= 400:
-            error = status_error(answer.status, answer.data, what, self.identity, secret=secret)
-            raise type(error)(self._redactor.text(str(error)))
+            said = status_error(answer.status, answer.data, what, self.identity, secret=secret)
+            raise type(said)(self._redactor.text(str(said)))
         return bytes(answer.data)
 
     def json(self, method: str, path: str, **more: Any) -> Any:
@@ -105,7 +105,7 @@ class Session:
 
     def discover(self) -> Mapping[tuple[str, str], Resource]:
         """Every kind the server serves, in two requests ("Aggregated discovery", Kubernetes 1.30 and later)."""
-        kinds = {}
+        kinds: dict[tuple[str, str], Resource] = {}
         for root in ("/api", "/apis"):
             for group in self.json("GET", root, accept=_AGGREGATED).get("items") or []:
                 name = group.get("metadata", {}).get("name", "")
@@ -138,13 +138,13 @@ class Session:
     def _load(self) -> Any:
         if not self._kubeconfig.is_file():
             raise NotYetError(f"no cluster yet: kubeconfig {self._kubeconfig} does not exist")
-        from kubernetes.client import Configuration
-        from kubernetes.config import ConfigException, load_kube_config
+        from kubernetes import client, config
 
-        configuration = Configuration()
+        configuration = client.Configuration()
+        load: Any = config.load_kube_config  # the package has no types
         try:
-            load_kube_config(str(self._kubeconfig), self.identity, configuration, persist_config=False)
-        except ConfigException as error:
+            load(str(self._kubeconfig), self.identity, configuration, persist_config=False)
+        except config.ConfigException as error:
             raise PermanentError(f"kubeconfig {self._kubeconfig}: {self._redactor.text(str(error))}") from error
         return configuration
 

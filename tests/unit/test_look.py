@@ -127,21 +127,33 @@ def test_nothing_to_change_is_equal():
 
 
 def test_a_foreign_value_we_would_take_is_seen_and_named():
-    without = copy.deepcopy(TREE)
-    del without["f:spec"]["f:replicas"]
-    scaled = obj(
-        {**SPEC, "replicas": 2},
-        [entry(OURS, without), entry("kubectl", {"f:spec": {"f:replicas": {}}}, "Update", "scale")],
-    )
     dry = obj(SPEC, [entry(OURS, TREE)])
-    assert look.before(scaled, dry, OURS) != look.after(dry, OURS)
-    (line,) = look.diff(scaled, dry, OURS)
+    assert look.before(scaled(2), dry, OURS) != look.after(dry, OURS)
+    (line,) = look.diff(scaled(2), dry, OURS)
     assert (line.path, line.before, line.after, line.note) == (
         "spec.replicas",
         "2",
         "3",
         "set to 2 by kubectl (scale)",
     )
+
+
+def scaled(replicas):
+    """A Deployment whose `replicas` another manager holds."""
+    without = copy.deepcopy(TREE)
+    del without["f:spec"]["f:replicas"]
+    foreign = entry("kubectl", {"f:spec": {"f:replicas": {}}}, "Update", "scale")
+    return obj({**SPEC, "replicas": replicas}, [entry(OURS, without), foreign])
+
+
+def test_a_foreign_field_that_moves_between_plan_and_apply_is_seen():
+    dry = obj(SPEC, [entry(OURS, TREE)])
+    assert look.before(scaled(2), dry, OURS) != look.before(scaled(5), dry, OURS)
+
+
+def test_a_foreign_field_that_says_what_we_want_is_no_change():
+    dry = obj(SPEC, [entry(OURS, TREE)])
+    assert look.before(scaled(3), dry, OURS) == look.after(dry, OURS)
 
 
 def test_a_field_removed_from_the_manifest_is_seen():
