@@ -156,6 +156,12 @@ def test_a_foreign_field_that_says_what_we_want_is_no_change():
     assert look.before(scaled(3), dry, OURS) == look.after(dry, OURS)
 
 
+def test_our_own_change_of_a_shared_field_is_nobodys_drift():
+    live = obj({**SPEC, "replicas": 2}, [entry(OURS, TREE), entry("kubectl", {"f:spec": {"f:replicas": {}}})])
+    (line,) = look.diff(live, obj(SPEC, [entry(OURS, TREE)]), OURS)
+    assert line.note == ""
+
+
 def test_a_field_removed_from_the_manifest_is_seen():
     live = obj({"replicas": 3, "paused": True}, [entry(OURS, {"f:spec": {"f:replicas": {}, "f:paused": {}}})])
     dry = obj({"replicas": 3}, [entry(OURS, {"f:spec": {"f:replicas": {}}})])
