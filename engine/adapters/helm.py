@@ -110,7 +110,7 @@ def _record(secret: Mapping[str, Any], where: str) -> ReleaseRecord:
             revision=document["version"],
             status=document["info"]["status"],
             chart=f"{chart['name']}-{chart['version']}",
-            manifest=document["manifest"],
+            manifest=document.get("manifest", ""),  # a chart of nothing but CRDs has none
             hooks=document.get("hooks") or (),
             values=document.get("config") or {},
         )
