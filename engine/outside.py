@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,7 +57,8 @@ from engine.core.ports import Reference
 from engine.core.redaction import Redactor, Secret
 from engine.core.resolved import Resolver
 from engine.errors import NotYetError, TemporaryError, UsageError
-from engine.load.render import Scope, TemplateError, render
+from engine.load.render import Scope
+from engine.load.text import render_file
 from engine.registry import CHECK_TYPES
 from engine.report.record import render as render_record
 from engine.run.environment import NAMESPACE, EnvironmentRecord
@@ -93,6 +94,8 @@ class Outside:
     redactor: Redactor
     resources: ExitStack
     interactive: bool
+    pending: Collection[str]
+    """Names that steps register: a template with one of them waits for its step."""
 
     def parts(
         self, resolver: Resolver, inputs: Inputs, now: datetime, cancelled: threading.Event, observer: Observer
@@ -153,7 +156,7 @@ class Outside:
             BucketAction(self.s3),
             CheckAction(CHECK_TYPES),
             CommandAction(self.launcher, evidence),
-            ManifestAction(cluster, _render_manifest, encryption=self.age, scope=self.runbook),
+            ManifestAction(cluster, self._render, encryption=self.age, scope=self.runbook),
             PlaybookAction(
                 AnsiblePlaybooks(self.launcher, self.redactor, secrets.token_hex(4)),
                 HostRecords.of(self.environment),
@@ -249,6 +252,10 @@ class Outside:
         credentials = (settings.s3_access_key, Secret(settings.s3_secret_key)) if settings.s3_access_key else None
         return S3(settings.s3_endpoint, settings.s3_region, credentials, self.redactor)
 
+    def _render(self, text: str, variables: Mapping[str, Any], name: str) -> str:
+        """A manifest file with its templates rendered. UsageError names the file."""
+        return render_file(text, variables, name, pending=self.pending)
+
     # --- The journal, for actions that tell of it ---------------------------------------------------------------------
 
     def _view(self, ctx: Context) -> RunView:
@@ -260,11 +267,3 @@ class Outside:
 
     def _plan_digest(self, ctx: Context) -> str:
         return self._view(ctx).plan_digest
-
-
-def _render_manifest(text: str, variables: Mapping[str, Any], name: str) -> str:
-    """A manifest file with its templates rendered. UsageError names the file."""
-    try:
-        return str(render(text, Scope(values=variables)))
-    except TemplateError as error:
-        raise UsageError(f"{name}: {error}") from error

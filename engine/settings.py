@@ -33,7 +33,9 @@ class Settings(BaseModel):
     s3_access_key: str = Field("", description="Only for emulators; elsewhere the provider's credential chain.")
     s3_secret_key: str = Field("", description="Only for emulators.")
 
-    backup_recipients: list[str] = Field(default_factory=list, description="age recipients of backups and preimages, or files of them.")
+    backup_recipients: list[str] = Field(
+        default_factory=list, description="age recipients of backups and preimages, or files of them."
+    )
     backup_identities: list[str] = Field(
         default_factory=list, description="Files with age identities, to prove that a backup can be read."
     )

@@ -65,11 +65,16 @@ def schema(_root: Path) -> dict[str, Any]:
 
 
 def load(root: Path, runbook: str | None, environment: str | None) -> LoadedRunbook:
-    """The runbook as it stands in the working tree, for commands that run nothing. FilesError, UsageError."""
-    from engine.load.inventory import load_environment
+    """The runbook as it stands in the working tree, for commands that run nothing. FilesError, UsageError.
+
+    Without an environment: with the variables of the only one, or with none.
+    """
+    from engine.load.inventory import environments, load_environment
     from engine.load.runbook import load_runbook
 
-    variables = load_environment(root, environment, root / STATE / "cache").variables if environment else {}
+    there = environments(root)
+    name = environment or (there[0] if len(there) == 1 else None)
+    variables = load_environment(root, name, root / STATE / "cache").variables if name else {}
     return load_runbook(root, runbook, action_types(), check_types(), variables)
 
 
@@ -119,6 +124,7 @@ def open_session(
         redactor=redactor,
         resources=resources,
         interactive=interactive,
+        pending=loaded.scope.pending,
     )
     resolver = Resolver(loaded, action_types(), check_types())
     planner, deployer = outside.parts(resolver, inputs, now, cancelled, observer)
@@ -149,7 +155,7 @@ def _keep(root: Path, state: Path, environment: str, extra: Sequence[str], runbo
     found = load_environment(root, environment, state / "cache", extra_variables(extra, Path.cwd()))
     name = choose(root, runbook, found.variables)
     return KeptInputs.snapshot(
-        state, root, f"runbooks/{name}", ["playbooks", f"inventories/{environment}"], found.variables
+        state, root, f"runbooks/{name}", ["playbooks", "ansible.cfg", f"inventories/{environment}"], found.variables
     )
 
 

@@ -44,7 +44,10 @@ class ManifestParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: str = Field(description="A YAML file, or a folder of them (*.yml, *.yaml, sorted by name).")
+    path: str = Field(
+        description="A YAML file, or a folder of them (*.yml, *.yaml, sorted by name).",
+        json_schema_extra={"runbook-file": True},
+    )
     vars: dict[str, Any] = Field(default_factory=dict, description="Variables of the templates, over the step's own.")
 
 

@@ -38,7 +38,10 @@ class PlaybookParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: str = Field(description="The playbook, relative to the runbook's folder or the project's root.")
+    path: str = Field(
+        description="The playbook, relative to the runbook's folder or the project's root.",
+        json_schema_extra={"runbook-file": True},
+    )
     vars: dict[str, Any] = Field(default_factory=dict, description="Extra variables; their values are never rendered.")
     limit: str = Field(default="", description="Only these hosts: an Ansible pattern.")
     tags: list[str] = Field(default_factory=list, description="Only tasks with one of these tags.")

@@ -28,10 +28,12 @@ class ReleaseParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    chart: str = Field(description="A chart's folder or archive.")
+    chart: str = Field(description="A chart's folder or archive.", json_schema_extra={"runbook-file": True})
     name: str | None = Field(default=None, description="Name of the release; default: the step's id.")
     namespace: str = Field(description="Namespace of the release; it must exist.")
-    values: list[str] = Field(default_factory=list, description="Values files; a later one wins.")
+    values: list[str] = Field(
+        default_factory=list, description="Values files; a later one wins.", json_schema_extra={"runbook-file": True}
+    )
     set: dict[str, Any] = Field(default_factory=dict, description="Values over those of the files, nested as in them.")
 
 
