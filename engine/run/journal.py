@@ -38,7 +38,9 @@ create trigger if not exists no_delete before delete on events
 
 
 class Journal:
-    """Events in SQLite (WAL, synchronous=FULL, mode 0600). Thread-safe; one writer process at a time holds the lease.
+    """Events in SQLite (WAL, synchronous=FULL, mode 0600).
+
+    Safe for several threads, and for several processes: runs of two environments may write side by side.
 
     Raises RefusedError when an event was altered or is missing, PermanentError when the disk does not take a write.
     """
@@ -49,12 +51,12 @@ class Journal:
         self._lock = threading.Lock()
         self._connection = _open(path)
         self.id = self._identity()
-        self._head = self._verified_head()
+        self.verify()
 
     def append(self, kind: EventType, run: str, step: str = "", data: Mapping[str, Any] | None = None) -> Event:
         """Seal and write one event; when this returns it is on disk. Every value passes the redactor."""
         with self._lock, self._writing():
-            sequence, previous = self._head
+            sequence, previous = self._newest()
             event = Event.sealed(
                 sequence + 1, self._clock(), kind, run, StepId(step), self._redact(dict(data or {})), previous
             )
@@ -72,7 +74,6 @@ class Journal:
                     event.hash,
                 ),
             )
-            self._head = (event.sequence, event.hash)
             return event
 
     def events(self, run: str = "") -> list[Event]:
@@ -86,7 +87,8 @@ class Journal:
     @property
     def head(self) -> tuple[int, str]:
         """Sequence and hash of the newest event; (0, zeros) when empty."""
-        return self._head
+        with self._lock:
+            return self._newest()
 
     def hash_at(self, sequence: int) -> str | None:
         """The hash of one event; None when there is no such event."""
@@ -99,8 +101,7 @@ class Journal:
     def verify(self) -> int:
         """Read and check the whole chain again; returns the number of events. RefusedError names the first bad one."""
         with self._lock:
-            self._head = self._verified_head()
-        return self._head[0]
+            return self._verified()
 
     def close(self) -> None:
         self._connection.close()
@@ -113,7 +114,11 @@ class Journal:
         row = self._connection.execute("select value from meta where key = 'id'").fetchone()
         return str(row["value"])
 
-    def _verified_head(self) -> tuple[int, str]:
+    def _newest(self) -> tuple[int, str]:
+        row = self._connection.execute("select sequence, hash from events order by sequence desc limit 1").fetchone()
+        return (row["sequence"], row["hash"]) if row else (0, GENESIS)
+
+    def _verified(self) -> int:
         sequence, previous = 0, GENESIS
         try:
             for row in self._connection.execute("select * from events order by sequence"):
@@ -132,11 +137,13 @@ class Journal:
                 f"journal {self.path.name}: damaged after event {sequence}: {error}. "
                 "Restore the file from a backup, or keep it aside and `runbook adopt`."
             ) from error
-        return sequence, previous
+        return sequence
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
+        """One transaction that holds the write lock from its first read."""
         try:
+            self._connection.execute("begin immediate")
             with self._connection:
                 yield
         except sqlite3.OperationalError as error:
@@ -151,7 +158,7 @@ def _open(path: Path) -> sqlite3.Connection:
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     try:
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+        connection = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")

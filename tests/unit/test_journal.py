@@ -90,3 +90,22 @@ def test_values_pass_the_redactor(path: Path) -> None:
     event = kept.append(EventType.CHECKED, "run", "p/s", {"saw": "secret-value"})
     assert event.data == {"saw": "(sensitive)"}
     assert b"secret-value" not in path.read_bytes()
+
+
+def test_two_processes_write_side_by_side(path: Path) -> None:
+    """Runs of two environments share a journal."""
+    one, other = journal(path), journal(path)
+    for number in range(3):
+        one.append(EventType.CHECKED, "one", "p/s", {"n": number})
+        other.append(EventType.CHECKED, "other", "p/s", {"n": number})
+    assert one.verify() == 6
+    assert [e.run for e in one.events()] == ["one", "other"] * 3
+    assert one.head == other.head
+
+
+def test_a_failed_write_leaves_nothing_and_the_journal_usable(path: Path) -> None:
+    kept = journal(path)
+    with pytest.raises(TypeError):
+        kept.append(EventType.CHECKED, "run", "p/s", {"not JSON": object()})
+    kept.append(EventType.CHECKED, "run", "p/s", {})
+    assert kept.verify() == 1
