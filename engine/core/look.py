@@ -269,4 +269,5 @@ def _note(live: Manifest, path: str, value: Any, manager: str) -> str:
         sub = f" ({entry['subresource']})" if entry.get("subresource") else ""
         shown = _shown({path: value}, path)
         return f"set to {shown} by {entry.get('manager', 'someone')}{sub}"
-    return ""
+    # Found by trial: a zero through the scale subresource is dropped from managedFields, with the name of who set it.
+    return "set to 0 by a scale, which records no name for 0" if path == "spec.replicas" and value == 0 else ""

@@ -138,6 +138,14 @@ def test_a_foreign_value_we_would_take_is_seen_and_named():
     )
 
 
+def test_a_scale_to_zero_leaves_no_name_and_says_so():
+    without = copy.deepcopy(TREE)
+    del without["f:spec"]["f:replicas"]
+    live = obj({**SPEC, "replicas": 0}, [entry(OURS, without)])
+    (line,) = look.diff(live, obj(SPEC, [entry(OURS, TREE)]), OURS)
+    assert (line.before, line.after, line.note) == ("0", "3", "set to 0 by a scale, which records no name for 0")
+
+
 def scaled(replicas):
     """A Deployment whose `replicas` another manager holds."""
     without = copy.deepcopy(TREE)
