@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.actions.event import JournaledEvent
 from engine.core.action import Context
-from engine.core.change import Change, Outcome
+from engine.core.change import Outcome
 from engine.core.ports import Asker, Evidence
 from engine.errors import RefusedError
 
@@ -44,7 +44,7 @@ class ApprovalAction(JournaledEvent):
     def proof(self, found: Mapping[str, Any]) -> str:
         return f"approved by {found['by']} at {found['at']}"
 
-    def apply(self, params: ApprovalParams, change: Change, ctx: Context) -> Outcome:
+    def happen(self, params: ApprovalParams, ctx: Context) -> Outcome:
         question = f"{params.question} ({params.role})" if params.role else params.question
         answer = self._asker.ask(question)
         if answer is None:

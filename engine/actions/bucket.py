@@ -101,12 +101,14 @@ class BucketAction:
         return Preimage(references={"settings": {s: found[s] for s in params.wanted()} if found else None})
 
     def apply(self, params: BucketParams, change: Change, ctx: Context) -> Outcome:
+        ctx.deadline.check(f"{ctx.step}: before bucket {params.name} was touched")
         if change.verb is Verb.CREATE:
             self._objects.create_bucket(params.name)
             self._objects.set_bucket(params.name, "tags", OWNED)
         found = self._objects.bucket(params.name) or {}
         set_now = [setting for setting, value in params.wanted().items() if found.get(setting) != value]
         for setting in set_now:
+            ctx.deadline.check(f"setting {setting} of bucket {params.name}")
             self._objects.set_bucket(params.name, setting, params.wanted()[setting])
         did = "created" if change.verb is Verb.CREATE else f"set {', '.join(set_now) or 'nothing'}"
         return Outcome(summary=f"bucket {params.name}: {did}", outputs={"name": params.name})

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.actions.event import JournaledEvent
 from engine.core.action import Context
-from engine.core.change import Change, Fidelity, Outcome
+from engine.core.change import Fidelity, Outcome
 from engine.core.ports import Evidence, Launcher
 from engine.errors import InDoubtError, PermanentError
 
@@ -67,7 +67,7 @@ class CommandAction(JournaledEvent):
     def proof(self, found: Mapping[str, Any]) -> str:
         return f"{found['creates']} is there" if "creates" in found else super().proof(found)
 
-    def apply(self, params: CommandParams, change: Change, ctx: Context) -> Outcome:
+    def happen(self, params: CommandParams, ctx: Context) -> Outcome:
         program = Path(params.argv[0]).name
         done = self._launcher.run(
             params.argv,

@@ -27,7 +27,7 @@ HAPPENED = Fingerprint("happened")
 
 
 class JournaledEvent(ABC):
-    """An action that leaves its evidence in the journal alone. A subclass says what it is and does it in `apply`."""
+    """An action that leaves its evidence in the journal alone. A subclass says what it is and does it in `happen`."""
 
     kind: ClassVar[Kind] = Kind.EVENT
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
@@ -45,7 +45,20 @@ class JournaledEvent(ABC):
         """What will happen, for the diff. Never a value that could be secret."""
 
     @abstractmethod
-    def apply(self, params: Any, change: Change, ctx: Context) -> Outcome: ...
+    def happen(self, params: Any, ctx: Context) -> Outcome:
+        """Do it. Called when no evidence of it counts."""
+
+    def apply(self, params: Any, change: Change, ctx: Context) -> Outcome:
+        """Once per key: asked again, it tells what evidence the first time left."""
+        found = None if ctx.key is None else self.find(params, ctx)
+        if found is not None:
+            return self.told(found)
+        ctx.deadline.check(f"{ctx.step}: before it began")
+        return self.happen(params, ctx)
+
+    def told(self, found: Mapping[str, Any]) -> Outcome:
+        """The outcome of what happened before."""
+        return Outcome(summary=self.proof(found), evidence=found)
 
     def find(self, params: Any, ctx: Context) -> Mapping[str, Any] | None:
         """Evidence that counts; a subclass may ask more of it."""

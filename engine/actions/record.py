@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.actions.event import JournaledEvent
 from engine.core.action import Context
-from engine.core.change import Change, Outcome
+from engine.core.change import Outcome
 from engine.core.ports import Evidence
 from engine.errors import PermanentError
 
@@ -66,7 +66,7 @@ class RecordAction(JournaledEvent):
             return None
         return found if hashlib.sha256(content).hexdigest() == found["sha256"] else None
 
-    def apply(self, params: RecordParams, change: Change, ctx: Context) -> Outcome:
+    def happen(self, params: RecordParams, ctx: Context) -> Outcome:
         if ctx.key is None:
             raise PermanentError(f"{ctx.step}: a record needs the run's key")
         run = ctx.key.partition("/")[0]

@@ -172,6 +172,7 @@ class SecretAction:
         seen = _judge(params, self._version(params))
         if not seen.lacks:
             return _outcome(params, seen.version, "kept")
+        ctx.deadline.check(f"{ctx.step}: before {params.path} was written")
         values = {name: self._made(params.keys[name]) for name in seen.lacks}
         version = self._store(params).write(params.path, values, expected=change.facts["version"])
         return _outcome(params, version, f"wrote {', '.join(sorted(values))}")

@@ -217,7 +217,8 @@ class _Child:
             time.sleep(0.02)
 
     def _members(self, known: set[int]) -> set[int]:
-        return set(self.group.members()) if self.group else tree(known)
+        """Also those known already: one that has only just been started has not joined its group yet."""
+        return known | set(self.group.members()) if self.group else tree(known)
 
 
 def _alive(process: str) -> int:

@@ -14,7 +14,7 @@ from engine.core.planning import Plan
 from engine.errors import RefusedError
 from engine.run.checking import Proofs
 from engine.run.executor import Executor
-from engine.run.lease import holder, lease
+from engine.run.lease import holder, lease, refuse_if_held
 from engine.run.recorder import Recorder
 from engine.run.session import Session
 from engine.run.steps import Settlement, StepRunner
@@ -96,6 +96,7 @@ def adopt(session: Session) -> str:
 
 def may_begin(session: Session) -> None:
     """Worth asking before a plan is made: RefusedError when `deploy` would refuse now whatever the plan."""
+    refuse_if_held(session.state, session.environment)
     refuse_unfinished(session)
     session.record.refuse_if_held()
 

@@ -43,6 +43,12 @@ def lease(state: Path, environment: str, run: str, since: str) -> Iterator[None]
         os.close(descriptor)
 
 
+def refuse_if_held(state: Path, environment: str) -> None:
+    """Look without taking: RefusedError (exit 4) when a living process holds the lease."""
+    if is_held(state, environment):
+        raise RefusedError(_held(environment, (state / f"{environment}.lease").read_bytes()))
+
+
 def is_held(state: Path, environment: str) -> bool:
     """Does a living process hold this environment's lease? Read only."""
     try:

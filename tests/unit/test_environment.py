@@ -135,6 +135,19 @@ def test_one_process_at_a_time_in_one_journal(tmp_path: Path) -> None:
         deploy(opened, make_plan(opened))
 
 
+def test_a_run_that_goes_on_is_held_not_unfinished(tmp_path: Path) -> None:
+    from engine.run.deploy import may_begin
+    from engine.run.lease import lease
+
+    opened = open_at(tmp_path, RecordCluster(), World())
+    opened.deployer.cancelled.set()
+    deploy(opened, make_plan(opened))
+    with lease(tmp_path, "test", "cafe", "14:02"), pytest.raises(RefusedError, match="held by run cafe"):
+        may_begin(opened)
+    with pytest.raises(RefusedError, match="runbook resume test"):
+        may_begin(opened)
+
+
 def test_a_finished_run_can_be_taken_back(tmp_path: Path) -> None:
     world = World(things={"a": "a-old"})
     opened = open_at(tmp_path, RecordCluster(), world)
