@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event
 
 from engine.core.action import Action, Check, Context, Deadline, Inputs
@@ -26,6 +26,10 @@ class Parts:
     observer: Observer
     redact: Callable[[str], str]
 
+    def deadline(self, within: timedelta) -> Deadline:
+        """From now on, or until the user asks to stop."""
+        return Deadline.after(within, self.cancelled)
+
     def context(
         self,
         step: Step,
@@ -40,7 +44,7 @@ class Parts:
             step=step.id,
             inputs=self.inputs,
             now=self.now,
-            deadline=deadline or Deadline.after(step.timeout, self.cancelled),
+            deadline=deadline or self.deadline(step.timeout),
             key=key,
             fresh=step.fresh,
             variables=resolved.variables,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +29,8 @@ from engine.run.recorder import Recorder
 
 _READ_SECONDS = 30.0
 """How long a step's turn waits for what it reads from to answer."""
+_AT_REST = timedelta(seconds=30)
+"""How long a failing check is looked at again where nothing was changed: nothing is on its way to pass."""
 _STATE_ATTEMPTS = 3  # a STATE's apply is repeatable, so a passing trouble is tried again
 
 
@@ -69,7 +72,8 @@ class StepRunner:
             return self._prove(step, action, resolved, view.change, StepStatus.CHANGED)
         planned = view.change
         if planned is not None and self._stands(planned, action, moved=moved, doubt=view.open_intent):
-            return self._prove(step, action, resolved, planned, StepStatus.UNCHANGED)
+            patience = step.timeout if moved else min(step.timeout, _AT_REST)
+            return self._prove(step, action, resolved, planned, StepStatus.UNCHANGED, patience)
         return self._converge(step, action, resolved, view)
 
     @staticmethod
@@ -178,11 +182,17 @@ class StepRunner:
         )
 
     def _prove(
-        self, step: Step, action: Action, resolved: Resolved, change: Change | None, status: StepStatus
+        self,
+        step: Step,
+        action: Action,
+        resolved: Resolved,
+        change: Change | None,
+        status: StepStatus,
+        patience: timedelta | None = None,
     ) -> StepStatus:
         specs = [*action.checks(resolved.params), *resolved.verify]
         state = digest_of(state_to_json({o: d.after or ABSENT for o, d in change.objects.items()} if change else {}))
-        ctx = self.parts.context(step, resolved)
+        ctx = self.parts.context(step, resolved, deadline=self.parts.deadline(patience or step.timeout))
         run_checks(specs, ctx, self.parts, self.recorder, self.proofs, state)
         return self._finish(step, status, change.reason if change and status is StepStatus.UNCHANGED else "")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from engine.core.action import Deadline
 from engine.core.change import ABSENT, state_to_json
 from engine.core.history import EventType, RunStatus, RunView, StepStatus, digest_of
 from engine.core.model import Step
@@ -48,7 +47,7 @@ def _verify(session: Session, recorder: Recorder, plan: Plan, step: Step) -> Non
         resolved = parts.resolver.resolve(step, {})
         specs = [*parts.actions[step.action].checks(resolved.params), *resolved.verify]
         state = digest_of(state_to_json({o: d.after or ABSENT for o, d in change.objects.items()}))
-        ctx = parts.context(step, resolved, deadline=Deadline.after(_PATIENCE, parts.cancelled))
+        ctx = parts.context(step, resolved, deadline=parts.deadline(_PATIENCE))
         run_checks(specs, ctx, parts, recorder, Proofs(), state)
     except CancelledError:
         raise
