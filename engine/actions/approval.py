@@ -28,6 +28,7 @@ class ApprovalAction(JournaledEvent):
 
     key: ClassVar[str] = "approval"
     Params: ClassVar[type] = ApprovalParams
+    leaves: ClassVar[frozenset[str]] = frozenset({"by", "at"})
 
     def __init__(self, asker: Asker, evidence: Evidence, plan_digest: Callable[[Context], str]) -> None:
         """`plan_digest` gives the digest of the plan that the run carries out."""

@@ -32,6 +32,8 @@ class JournaledEvent(ABC):
     kind: ClassVar[Kind] = Kind.EVENT
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
     """How well `describe` tells what will happen."""
+    leaves: ClassVar[frozenset[str]] = frozenset()
+    """What its evidence names at least. Other evidence of the step is of another action, which it once was."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -62,7 +64,8 @@ class JournaledEvent(ABC):
 
     def find(self, params: Any, ctx: Context) -> Mapping[str, Any] | None:
         """Evidence that counts; a subclass may ask more of it."""
-        return self._evidence.find(ctx)
+        found = self._evidence.find(ctx)
+        return found if found is not None and self.leaves <= found.keys() else None
 
     def read(self, params: Any, ctx: Context) -> Reading:
         found = self.find(params, ctx)

@@ -39,6 +39,7 @@ class RecordAction(JournaledEvent):
 
     key: ClassVar[str] = "record"
     Params: ClassVar[type] = RecordParams
+    leaves: ClassVar[frozenset[str]] = frozenset({"path", "sha256"})
 
     def __init__(self, root: Path, environment: str, history: Callable[[Context], str], evidence: Evidence) -> None:
         """`root` is the project's; `history` gives the running run's record as Markdown."""
