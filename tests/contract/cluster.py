@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from engine.adapters.kubernetes import KubernetesCluster
 from engine.core.action import Deadline
 from engine.core.ports import Reference
 from engine.core.redaction import Redactor
+from tests.fakes.required import missing
 
 KUBECONFIG = Path(os.environ.get("RUNBOOK_TEST_KUBECONFIG", "/var/lib/runbook-lab/kubeconfig"))
 PYTHON = "docker.io/lab/python:3.11"
@@ -23,9 +22,7 @@ PYTHON = "docker.io/lab/python:3.11"
 def connect(context: str = "runbook-deployer", redactor: Redactor | None = None) -> KubernetesCluster:
     """A client as one of the lab's identities; skips the test without a cluster, unless it is required."""
     if not KUBECONFIG.is_file():
-        if "cluster" in os.environ.get("RUNBOOK_REQUIRE", ""):
-            pytest.fail(f"no cluster: {KUBECONFIG} does not exist")
-        pytest.skip(f"no cluster: {KUBECONFIG} does not exist")
+        missing("cluster", f"no cluster: {KUBECONFIG} does not exist")
     return KubernetesCluster(KUBECONFIG, context, redactor or Redactor(), lambda: b"k" * 32)
 
 
@@ -65,5 +62,5 @@ def helm_program() -> str:
     """Helm 4, from the lab's programs or the PATH."""
     found = shutil.which("helm", path=f"/var/cache/runbook-lab/bin:{os.environ.get('PATH', '')}")
     if not found:
-        pytest.skip("no helm")
+        missing("cluster", "no helm")
     return found

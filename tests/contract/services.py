@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.fakes.required import missing
+
 VENV = Path(sys.executable).parent
 
 
@@ -51,7 +53,7 @@ class Redis:
 
 @contextlib.contextmanager
 def bao() -> Iterator[Bao]:
-    program = require("bao", VENV / "bao", shutil.which("bao"))
+    program = require("openbao", VENV / "bao", shutil.which("bao"))
     with tempfile.TemporaryDirectory() as folder:
         port, token = free_port(), secrets.token_hex(16)
         argv = [program, "server", "-dev", "-dev-tls", f"-dev-tls-cert-dir={folder}", "-dev-no-store-token"]
@@ -143,9 +145,7 @@ def require(part: str, *places: Path | str | None) -> str:
     for place in places:
         if place and Path(place).exists():
             return str(place)
-    if part in os.environ.get("RUNBOOK_REQUIRE", "").replace(",", " ").split():
-        pytest.fail(f"{part} is required and not here")
-    pytest.skip(f"{part} is not here")
+    return missing(part, f"{part} is not here")
 
 
 @contextlib.contextmanager

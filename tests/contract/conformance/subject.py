@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.core.action import Action, Context, Deadline
 from engine.core.change import Change, Outcome
-from engine.core.history import EventType
+from engine.core.events import EventType
 from engine.core.model import StepId
 from engine.core.redaction import Redactor
 from engine.run.evidence import JournalEvidence

@@ -13,7 +13,7 @@ from engine.adapters.age import Age
 from engine.core.redaction import Redactor
 from tests.contract.cluster import connect, namespace
 from tests.contract.conformance.subject import Subject
-from tests.contract.conformance.subjects.kubectl import kubectl, settings
+from tests.contract.kubectl import kubectl, settings
 
 OLD, NEW = "canary-old-7f3a9c51d2", "canary-new-51d27f3a9c"
 

@@ -14,7 +14,7 @@ from engine.adapters.launcher import ProcessLauncher
 from engine.core.redaction import Redactor
 from tests.contract.cluster import KUBECONFIG, connect, helm_program, namespace
 from tests.contract.conformance.subject import Subject
-from tests.contract.conformance.subjects.kubectl import kubectl, settings
+from tests.contract.kubectl import kubectl, settings
 
 OLD, NEW = "canary-old-7f3a9c51d2", "canary-new-51d27f3a9c"
 _TEMPLATES = """

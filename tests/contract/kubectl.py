@@ -9,17 +9,17 @@ import shutil
 import subprocess
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.contract.cluster import KUBECONFIG
+from tests.fakes.required import missing
 
 
 def kubectl(*argv: str, given: Any = None) -> str:
     """Standard output. Skips the test without the program; `given` goes to its input as YAML."""
     program = shutil.which("kubectl", path=f"/var/cache/runbook-lab/bin:{os.environ.get('PATH', '')}")
     if program is None:
-        pytest.skip("no kubectl")
+        missing("cluster", "no kubectl")
     full = [program, "--kubeconfig", str(KUBECONFIG), "--context", "lab-admin", *argv]
     done = subprocess.run(full, input=yaml.safe_dump_all(given or []), text=True, capture_output=True, check=False)
     assert not done.returncode, f"{' '.join(full)}: {done.stderr}"
