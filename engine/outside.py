@@ -51,7 +51,8 @@ from engine.checks.tcp import TcpCheck
 from engine.checks.tls import TlsCheck
 from engine.checks.vault import VaultCheck
 from engine.core.action import Action, Check, Context, Inputs
-from engine.core.history import Observer, RunView, runs
+from engine.core.events import Observer
+from engine.core.history import RunView, runs
 from engine.core.parts import Parts
 from engine.core.ports import Reference
 from engine.core.redaction import Redactor, Secret

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.core.history import Observer, RunView
+from engine.core.events import Observer
+from engine.core.history import RunView
 from engine.core.redaction import Redactor
 from engine.errors import Diagnostic, FilesError, UsageError
 from engine.run.journal import Journal
@@ -176,7 +177,7 @@ def _registry() -> Registry:
 
 
 def _digest(variables: Mapping[str, Any]) -> str:
-    from engine.core.history import digest_of
+    from engine.core.events import digest_of
 
     return digest_of(variables)
 

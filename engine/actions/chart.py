@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.actions.objects import object_ids, parse
 from engine.core.change import Fingerprint
-from engine.core.history import digest_of
+from engine.core.events import digest_of
 from engine.core.model import ObjectId
 from engine.core.ports import Cluster, Manifest, Reference, ReleaseRecord
 from engine.errors import PermanentError, UsageError

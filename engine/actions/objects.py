@@ -12,7 +12,7 @@ import yaml
 from engine.actions.rollout import unready
 from engine.core.action import Context
 from engine.core.change import ABSENT, Delta, Fidelity, Fingerprint, Verb
-from engine.core.history import digest_of
+from engine.core.events import digest_of
 from engine.core.look import after, before, diff
 from engine.core.model import ObjectId
 from engine.core.ports import Look, Manifest, Reference

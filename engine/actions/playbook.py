@@ -23,7 +23,7 @@ from engine.core.change import (
     State,
     Verb,
 )
-from engine.core.history import digest_of
+from engine.core.events import digest_of
 from engine.core.model import ObjectId
 from engine.core.ports import PlaybookRecords, Playbooks, PlayResult
 from engine.core.redaction import MASK, Secret

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from engine.cli import options as o
 from engine.cli.output import Output
-from engine.core.history import Event, RunView, runs
+from engine.core.events import Event
+from engine.core.history import RunView, runs
 from engine.errors import UsageError
 from engine.report import documents
 from engine.report import status as pages

@@ -14,7 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from engine.cli.output import Output
-from engine.core.history import Event, RunView
+from engine.core.events import Event
+from engine.core.history import RunView
 from engine.errors import CancelledError, RefusedError, RunbookError
 
 if TYPE_CHECKING:

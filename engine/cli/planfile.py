@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.core.change import Change
-from engine.core.history import digest_of
+from engine.core.events import digest_of
 from engine.core.model import StepId
 from engine.core.planning import Plan
 from engine.errors import RefusedError, UsageError

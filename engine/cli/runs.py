@@ -15,7 +15,8 @@ from engine.cli import options as o
 from engine.cli.opening import Work, opened
 from engine.cli.output import Output
 from engine.core.change import Verb
-from engine.core.history import Event, RunView, StepStatus, runs
+from engine.core.events import Event
+from engine.core.history import RunView, StepStatus, runs
 from engine.core.model import StepId
 from engine.errors import RefusedError, UsageError
 from engine.report.text import count

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from threading import Event
 
 from engine.core.action import Action, Check, Context, Deadline, Inputs
-from engine.core.history import Observer
+from engine.core.events import Observer
 from engine.core.model import Step
 from engine.core.resolved import Resolved, Resolver
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.core.change import Change, Fidelity, Verb
-from engine.core.history import digest_of
+from engine.core.events import digest_of
 from engine.core.model import Step, StepId
 from engine.errors import NotYetError, RefusedError, RunbookError, TemporaryError
 

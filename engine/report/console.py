@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from engine.core.history import Event, EventType, Observer, RunView, fold
+from engine.core.events import Event, EventType, Observer
+from engine.core.history import RunView, fold
 from engine.core.model import StepId
 from engine.report.frame import frame_lines
 from engine.report.plain import PlainConsole, check_line

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from engine.core.change import Verb
-from engine.core.history import Event, EventType, RunView, StepStatus, StepView, fold
+from engine.core.events import Event, EventType
+from engine.core.history import RunView, StepStatus, StepView, fold
 from engine.core.model import StepId
 from engine.report.summary import header, savepoint
 from engine.report.tally import phase_label

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from engine.core.change import Change, Verb
-from engine.core.history import Event, EventType, RunView, StepView
+from engine.core.events import Event, EventType
+from engine.core.history import RunView, StepView
 from engine.core.model import StepId
 from engine.errors import UsageError
 from engine.report.plan import change_lines

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from engine.core.action import CheckSpec, Context, Finding
-from engine.core.history import Event, EventType
+from engine.core.events import Event, EventType
 from engine.core.model import StepId
 from engine.core.parts import Parts
 from engine.errors import RunbookError, TemporaryError

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from engine.core.action import Deadline
-from engine.core.history import EventType, RunView, StepStatus, runs
+from engine.core.events import EventType
+from engine.core.history import RunView, StepStatus, runs
 from engine.core.model import StepId
 from engine.core.planning import Plan
 from engine.errors import RefusedError

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from engine.core.history import EventType, RunStatus, RunView, StepStatus
+from engine.core.events import EventType
+from engine.core.history import RunStatus, RunView, StepStatus
 from engine.core.model import OnFailure, Phase, Runbook, Step, StepId
 from engine.core.order import Graph
 from engine.core.parts import Parts

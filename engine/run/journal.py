@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.core.history import GENESIS, SCHEMA, Event, EventType, canonical, event_hash
+from engine.core.events import GENESIS, SCHEMA, Event, EventType, canonical, event_hash
 from engine.core.model import StepId
 from engine.errors import PermanentError, RefusedError
 

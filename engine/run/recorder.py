@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from engine.core.history import Event, EventType, Observer, RunView, fold
+from engine.core.events import Event, EventType, Observer
+from engine.core.history import RunView, fold
 from engine.run.journal import Journal
 
 

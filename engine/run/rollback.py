@@ -7,7 +7,8 @@ from typing import Any
 
 from engine.core.change import Change, Preimage, Verb
 from engine.core.convergence import Decision, undo_verdict
-from engine.core.history import EventType, StepStatus, StepView
+from engine.core.events import EventType
+from engine.core.history import StepStatus, StepView
 from engine.core.model import Step, StepId
 from engine.core.parts import Parts
 from engine.errors import CancelledError, RunbookError

@@ -16,7 +16,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 from engine.core.action import Action, Context, Kind
 from engine.core.change import ABSENT, Change, Delta, Fidelity, Outcome, Preimage, State, Verb, state_to_json
 from engine.core.convergence import Decision, Verdict, converge
-from engine.core.history import EventType, StepStatus, StepView, digest_of
+from engine.core.events import EventType, digest_of
+from engine.core.history import StepStatus, StepView
 from engine.core.model import Step, StepId
 from engine.core.parts import Parts
 from engine.core.planning import outside_envelope, with_author

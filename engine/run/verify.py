@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from engine.core.change import ABSENT, state_to_json
-from engine.core.history import EventType, RunStatus, RunView, StepStatus, digest_of
+from engine.core.events import EventType, digest_of
+from engine.core.history import RunStatus, RunView, StepStatus
 from engine.core.model import Step
 from engine.core.planning import Plan
 from engine.errors import CancelledError, RunbookError

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.core.history import Observer, RunView
+from engine.core.events import Observer
+from engine.core.history import RunView
 from engine.core.model import Runbook
 from engine.errors import Diagnostic, Position, UsageError
 from engine.run.journal import Journal

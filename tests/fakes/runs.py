@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engine.core.history import Event
+from engine.core.events import Event
 from engine.core.model import Phase, Runbook, Step, StepId
 from engine.core.order import Graph
 from engine.core.parts import Parts

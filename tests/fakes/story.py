@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engine.core.change import ABSENT, Change, Delta, DiffLine, Fidelity, Fingerprint, Verb
-from engine.core.history import GENESIS, Event, EventType, RunView, fold
+from engine.core.events import GENESIS, Event, EventType
+from engine.core.history import RunView, fold
 from engine.core.model import ObjectId, StepId
 
 START = datetime(2026, 11, 24, 14, 2, tzinfo=UTC)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.core.change import Fidelity, Verb
-from engine.core.history import EventType
+from engine.core.events import EventType
 from engine.core.model import StepId
 from engine.core.planning import Plan
 from engine.errors import UsageError

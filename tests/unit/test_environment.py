@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.core.history import EventType, RunStatus, StepStatus
+from engine.core.events import EventType
+from engine.core.history import RunStatus, StepStatus
 from engine.core.model import StepId
 from engine.errors import RefusedError
 from engine.run.deploy import adopt, deploy, resume, rollback_run

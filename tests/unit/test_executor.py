@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.core.change import Fidelity, Verb
-from engine.core.history import EventType, RunStatus, RunView, StepStatus, runs
+from engine.core.events import EventType
+from engine.core.history import RunStatus, RunView, StepStatus, runs
 from engine.core.model import OnFailure, Runbook, StepId
 from engine.core.planning import PlanError
 from engine.errors import PermanentError, RefusedError, TemporaryError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.history import EventType
+from engine.core.events import EventType
 from engine.errors import RefusedError
 from tests.fakes.runs import journal
 
