@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.actions.event import JournaledEvent
 from engine.core.action import Context
 from engine.core.change import Fidelity, Outcome
-from engine.core.ports import Evidence, Launcher
+from engine.core.ports import Evidence
+from engine.core.processes import Launcher
 from engine.errors import InDoubtError, PermanentError
 
 _KEPT = 16_000  # characters of standard output that `register` keeps: its end

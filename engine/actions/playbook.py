@@ -25,7 +25,7 @@ from engine.core.change import (
 )
 from engine.core.events import digest_of
 from engine.core.model import ObjectId
-from engine.core.ports import PlaybookRecords, Playbooks, PlayResult
+from engine.core.processes import PlaybookRecords, Playbooks, PlayResult
 from engine.core.redaction import MASK, Secret
 from engine.errors import CancelledError, NotYetError, PermanentError, RunbookError, TemporaryError
 

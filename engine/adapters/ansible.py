@@ -20,7 +20,7 @@ from typing import Any
 
 from engine.core.action import Deadline
 from engine.core.model import StepId
-from engine.core.ports import Launcher, PlayResult
+from engine.core.processes import Launcher, PlayResult
 from engine.core.redaction import Redactor, Secret
 from engine.errors import PermanentError
 
@@ -43,7 +43,7 @@ _PASSED_ON = (
 
 
 class AnsiblePlaybooks:
-    """`core.ports.Playbooks`."""
+    """`core.processes.Playbooks`."""
 
     def __init__(self, launcher: Launcher, redactor: Redactor, run: str) -> None:
         """`run` names the private folders, for whoever finds one."""
@@ -177,7 +177,7 @@ class _Told:
 
 
 class HostRecords:
-    """`core.ports.PlaybookRecords`: the last success of each playbook step, one 0600 file each, on the host that runs
+    """`core.processes.PlaybookRecords`: the last success of each playbook step, one 0600 file each, on the host that runs
     the engine. It outlives the working folder, so a second checkout knows what was done."""
 
     def __init__(self, root: Path) -> None:

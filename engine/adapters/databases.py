@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from engine.core.action import Deadline
-from engine.core.ports import NoAnswerError
 from engine.core.redaction import Secret
+from engine.core.services import NoAnswerError
 from engine.errors import PermanentError, TemporaryError
 
 _LONGEST = 10.0  # seconds to connect, and for an answer

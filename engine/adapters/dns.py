@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.core.action import Deadline
-from engine.core.ports import NoAnswerError
+from engine.core.services import NoAnswerError
 from engine.errors import UsageError
 
 _LONGEST = 5.0  # seconds for one question, repeats included

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.action import Deadline
-from engine.core.ports import Cluster, Finished, Launcher, Reference, ReleaseRecord
+from engine.core.ports import Cluster, Reference, ReleaseRecord
+from engine.core.processes import Finished, Launcher
 from engine.errors import NotYetError, PermanentError, RunbookError, TemporaryError
 
 _RECORD = "sh.helm.release.v1"

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from engine.core.action import Deadline
-from engine.core.ports import NoAnswerError, Response
+from engine.core.services import NoAnswerError, Response
 from engine.errors import UsageError
 
 _LONGEST = 10.0  # seconds to connect, and between two reads

@@ -28,7 +28,7 @@ from engine.adapters.cgroup import Cgroup
 from engine.adapters.processes import running, send, started_at, tree
 from engine.adapters.streams import Streams
 from engine.core.action import Deadline
-from engine.core.ports import Finished
+from engine.core.processes import Finished
 from engine.core.redaction import Redactor
 from engine.errors import PermanentError
 
@@ -45,7 +45,7 @@ def launch_argv(lock: Path | str, cgroup: str, argv: Sequence[str]) -> list[str]
 
 
 class ProcessLauncher:
-    """`core.ports.Launcher` on Linux. Thread-safe: one child per call, nothing shared but the folder of locks."""
+    """`core.processes.Launcher` on Linux. Thread-safe: one child per call, nothing shared but the folder of locks."""
 
     def __init__(self, state: Path, redactor: Redactor, scope: str) -> None:
         """`scope` must be the same for the engine that dies and the one that goes on: the environment's name."""

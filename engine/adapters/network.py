@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.core.action import Deadline
-from engine.core.ports import Certificate, NoAnswerError
+from engine.core.services import Certificate, NoAnswerError
 from engine.errors import UsageError
 
 _LONGEST = 10.0  # seconds to connect, and for the handshake

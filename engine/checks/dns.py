@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine.checks.looking import CheckModel, finding_of
 from engine.core.action import Context, Finding
-from engine.core.ports import NameResolver
+from engine.core.services import NameResolver
 
 
 class DnsParams(CheckModel):

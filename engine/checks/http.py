@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from engine.checks.looking import CheckModel, elapsed, finding_of, refusal_of, shorten
 from engine.core.action import Context, Finding
-from engine.core.ports import Cluster, Http, Response
+from engine.core.ports import Cluster
+from engine.core.services import Http, Response
 
 
 class HttpParams(CheckModel):

@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from engine.checks.looking import Expected, as_number, finding_of, shorten
 from engine.core.action import Context, Finding
-from engine.core.ports import Cluster, Http
+from engine.core.ports import Cluster
+from engine.core.services import Http
 from engine.errors import TemporaryError
 
 _PAUSE = 0.5  # seconds between two looks at what should grow

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.core.action import Finding
-from engine.core.ports import Cluster, NoAnswerError
+from engine.core.ports import Cluster
+from engine.core.services import NoAnswerError
 from engine.errors import NotYetError, PermanentError, TemporaryError
 
 _FIRM = {"refused", "reset", "timeout"}  # a mistyped name or a wrong CA is no proof that something is closed

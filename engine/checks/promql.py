@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from engine.checks.looking import Expected, finding_of, shorten
 from engine.core.action import Context, Finding
-from engine.core.ports import Cluster, Http
+from engine.core.ports import Cluster
+from engine.core.services import Http
 from engine.errors import PermanentError, TemporaryError
 
 

@@ -9,7 +9,8 @@ from pydantic import Field
 from engine.checks.credentials import PasswordReference, read_password
 from engine.checks.looking import Expected, Reached, finding_of, reach
 from engine.core.action import Context, Finding
-from engine.core.ports import Cluster, Databases, SecretStore
+from engine.core.ports import Cluster, SecretStore
+from engine.core.services import Databases
 
 
 class SqlParams(Reached, Expected):

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from engine.checks.looking import Reached, elapsed, finding_of, reach, refusal_of
 from engine.core.action import Context, Finding
-from engine.core.ports import Cluster, Network
+from engine.core.ports import Cluster
+from engine.core.services import Network
 
 _HOLD = 0.5  # seconds; a tunnel to a closed port ends within some milliseconds
 

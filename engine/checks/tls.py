@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from engine.checks.looking import CheckModel, finding_of, split_address
 from engine.core.action import Context, Finding
-from engine.core.ports import Network
+from engine.core.services import Network
 
 
 class TlsParams(CheckModel):

@@ -1,4 +1,7 @@
-"""What actions and checks need from the outside, as protocols. Adapters implement them; wiring.py joins them."""
+"""The systems that actions act on and whoever answers them, as protocols: clusters, stores, encryption, people.
+
+Adapters implement them; outside.py joins them. Child processes are in `processes`, what only checks ask in `services`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.core.action import Context, Deadline
-from engine.core.model import StepId
 from engine.core.redaction import Secret
-from engine.errors import TemporaryError
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as plain data."""
@@ -261,81 +262,6 @@ class Encryption(Protocol):
     def open(self, blob: str) -> bytes: ...
 
 
-# --- Child processes and Ansible --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """How a child process ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-class Launcher(Protocol):
-    """Every child process goes through it: own process group and cgroup, an inherited lock that `resume` waits
-    for, a deadline."""
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        deadline: Deadline,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        on_line: Callable[[str], None] | None = None,
-        name: str = "",
-    ) -> Finished:
-        """Run to the end; at the deadline or on cancellation the whole group is ended and the error raised.
-
-        `name` is what messages call it, by default the program's.
-        """
-
-    def wait_for_orphans(self, deadline: Deadline) -> None:
-        """Wait for children that a killed engine left running; at the deadline end them."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlayResult:
-    """What a playbook run came to; `recap` is host -> {ok, changed, failures, unreachable, skipped}."""
-
-    ok: bool
-    recap: Mapping[str, Mapping[str, int]]
-    failure: str = ""
-    """Task, host and message of the first failure, redacted."""
-    changed: int = 0
-
-
-class Playbooks(Protocol):
-    """Ansible, through ansible-runner."""
-
-    def run(
-        self,
-        playbook: Path,
-        inventory: Path,
-        variables: Mapping[str, Any],
-        *,
-        check: bool = False,
-        limit: str = "",
-        tags: Sequence[str] = (),
-        progress: Callable[[str], None],
-        deadline: Deadline,
-    ) -> PlayResult: ...
-
-
-class PlaybookRecords(Protocol):
-    """What a playbook step last succeeded with. Plain JSON: digests, never values."""
-
-    def read(self, step: StepId) -> Mapping[str, Any] | None: ...
-
-    def write(self, step: StepId, record: Mapping[str, Any]) -> None: ...
-
-    def remove(self, step: StepId) -> None:
-        """No record already is fine."""
-
-
 # --- What the engine itself offers to events --------------------------------------------------------------------
 
 
@@ -360,82 +286,3 @@ class Asker(Protocol):
 
     def ask(self, question: str) -> Answer | None:
         """None when nobody can be asked: no terminal, or `--no-input`."""
-
-
-# --- Services that checks ask -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An HTTP answer."""
-
-    status: int
-    body: str
-    headers: Mapping[str, str]
-
-
-class NoAnswerError(TemporaryError):
-    """Nothing answered. `cause` tells a firm no from a mistake: `refused`, `reset`, `timeout`, `tls`, `name`,
-    `unreachable`."""
-
-    def __init__(self, message: str, cause: str) -> None:
-        super().__init__(message)
-        self.cause = cause
-
-
-class Http(Protocol):
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        connect_to: tuple[str, int] | None = None,
-        ca: str = "",
-        headers: Mapping[str, str] | None = None,
-        body: Any = None,
-        deadline: Deadline,
-    ) -> Response:
-        """NoAnswerError when there is no answer (refused, reset, TLS failure, timeout), naming which.
-
-        `connect_to` changes only where the connection goes: Host, SNI and certificate name stay the URL's. `ca` is
-        a file; empty means the system's. Redirects are answers, not followed.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What a TLS server showed, after it was verified."""
-
-    subject: str
-    issuer: str
-    names: Sequence[str]
-    not_after: datetime
-    protocol: str
-
-
-class Network(Protocol):
-    """Plain TCP and TLS connections."""
-
-    def connect(self, host: str, port: int, *, hold: float = 0, deadline: Deadline) -> None:
-        """Open and close. NoAnswerError when that is not possible, or when it does not stay open for `hold` seconds:
-        a tunnel accepts before it knows whether anything listens behind it."""
-
-    def certificate(self, host: str, port: int, server_name: str, *, ca: str = "", deadline: Deadline) -> Certificate:
-        """Verify the server's certificate against `ca` (a file; empty: the system's). NoAnswerError when it fails."""
-
-
-class NameResolver(Protocol):
-    """DNS."""
-
-    def resolve(self, name: str, kind: str, *, server: str = "", deadline: Deadline) -> Sequence[str]:
-        """The answers as text, sorted; empty when the name or kind does not exist. NoAnswerError without an answer."""
-
-
-class Databases(Protocol):
-    """SQL and Redis, asked by their own clients. NoAnswerError when nothing answers."""
-
-    def query(
-        self, host: str, port: int, database: str, user: str, password: Secret, statement: str, *, deadline: Deadline
-    ) -> Sequence[Sequence[Any]]: ...
-
-    def ping(self, host: str, port: int, password: Secret | None, *, deadline: Deadline) -> str: ...

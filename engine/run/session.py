@@ -11,7 +11,7 @@ from types import TracebackType
 from engine.core.model import Runbook
 from engine.core.order import Graph
 from engine.core.parts import Parts
-from engine.core.ports import Launcher
+from engine.core.processes import Launcher
 from engine.run.environment import EnvironmentRecord
 from engine.run.journal import Journal
 

@@ -12,7 +12,7 @@ from engine.checks.http import HttpParams
 from engine.checks.looking import Expected, as_number, finding_of, refusal_of, shorten, split_address
 from engine.core.action import CheckSpec, Finding
 from engine.core.change import Verb
-from engine.core.ports import NoAnswerError
+from engine.core.services import NoAnswerError
 from engine.errors import NotYetError, PermanentError, TemporaryError, UsageError
 from tests.fakes.contexts import context
 

@@ -16,7 +16,8 @@ from engine.core.action import Context, Deadline
 from engine.core.change import Change, Fidelity, Verb
 from engine.core.convergence import Decision, converge
 from engine.core.model import StepId
-from engine.core.ports import Answer, Finished
+from engine.core.ports import Answer
+from engine.core.processes import Finished
 from engine.errors import InDoubtError, PermanentError, RefusedError
 
 KEY = "r1/one/event"

@@ -15,7 +15,7 @@ from engine.core.action import CheckSpec, Context, Deadline, Finding
 from engine.core.change import ABSENT, Change, Fidelity, Preimage, Verb
 from engine.core.convergence import Decision, converge, undo_verdict
 from engine.core.model import StepId
-from engine.core.ports import PlayResult
+from engine.core.processes import PlayResult
 from engine.core.redaction import Secret
 from engine.errors import CancelledError, NotYetError, PermanentError, TemporaryError
 from tests.fakes.inputs import FolderInputs

@@ -12,7 +12,8 @@ from engine.actions.chart import chart_version, kept, recorded, rendered
 from engine.actions.release import _merged
 from engine.adapters.helm import HelmCli
 from engine.core.action import Deadline
-from engine.core.ports import Finished, ReleaseRecord
+from engine.core.ports import ReleaseRecord
+from engine.core.processes import Finished
 from engine.errors import NotYetError, PermanentError, TemporaryError, UsageError
 
 TEXT = """---
