@@ -121,10 +121,11 @@ class Resolver:
 
     def _params(self, work: _Work, step: Step, data: Any) -> Any:
         if step.action == CHECK_ACTION:
-            self._specs(work, data, (step.action,))
+            specs = self._specs(work, data, (step.action,))
             if work.problems:
                 return None
-            data = [{k: duration(v) if k == "fresh" else v for k, v in entry.items()} for entry in data]
+            read = ({"fresh": spec.fresh} for spec in specs)  # not the text, which may be a template still
+            data = [{**entry, **more} if "fresh" in entry else entry for entry, more in zip(data, read, strict=True)]
         return work.validated(self._actions[step.action], data, (step.action,), step.action)
 
     def _specs(self, work: _Work, entries: Any, route: Route) -> tuple[CheckSpec, ...]:

@@ -245,6 +245,20 @@ def test_the_check_action_gets_its_checks_validated(tmp_path: Path) -> None:
     assert params.root == [{"seen": {"what": "a", "times": 2}, "fresh": timedelta(hours=1)}]
 
 
+def test_a_check_steps_fresh_may_be_empty_or_not_known_yet(tmp_path: Path) -> None:
+    text = """
+phase: p
+steps:
+  - {id: first, echo: {text: a}, register: out}
+  - {id: empty, check: [{seen: {what: a}, fresh: }]}
+  - {id: later, check: [{seen: {what: a}, fresh: "{{ out.text }}"}]}
+"""
+    book = loaded(tmp_path, p=text)
+    resolver = Resolver(book, ACTIONS, CHECKS)
+    assert [resolver.validate(step) for step in book.runbook.steps()] == [[], [], []]
+    assert resolver.resolve(book.runbook.step("empty"), {}).params.root == [{"seen": {"what": "a"}, "fresh": None}]
+
+
 def test_lint_over_all_environments_says_where_a_mistake_holds(tmp_path: Path) -> None:
     root = project(tmp_path, p='phase: p\nsteps:\n  - {id: s, echo: {text: "{{ only }} {{ nowhere }}"}}\n')
     for name, variables in (("dev", "{}"), ("live", "{only: x}")):

@@ -9,7 +9,7 @@ import shlex
 import urllib.parse
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from engine.core.redaction import MASK, Redactor, Secret
@@ -19,6 +19,7 @@ VALUES = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), 
 
 @given(VALUES, st.text(max_size=5), st.text(max_size=5))
 def test_raw_base64_hex_url_and_json(value: str, before: str, after: str) -> None:
+    assume(value not in MASK)  # a secret that is part of the mask is shown by it
     redactor = Redactor()
     redactor.register(value)
     surrounded = f"{before}{value}{after}"
