@@ -177,8 +177,8 @@ class _Told:
 
 
 class HostRecords:
-    """`core.processes.PlaybookRecords`: the last success of each playbook step, one 0600 file each, on the host that runs
-    the engine. It outlives the working folder, so a second checkout knows what was done."""
+    """`core.processes.PlaybookRecords`: the last success of each playbook step, one 0600 file each, on the host that
+    runs the engine. It outlives the working folder, so a second checkout knows what was done."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
