@@ -33,7 +33,7 @@ check: venv     ## format, lint, types, import contracts, unit and golden tests:
 # As root the local cluster is built first; without root what needs it is skipped, and said.
 test: venv      ## every test, on the local cluster
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory lab; fi
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=15 tests/unit tests/golden tests/contract tests/crash tests/e2e
 
 lab: venv       ## only the local cluster
 	$(PLAYBOOK) playbooks/cluster.yml

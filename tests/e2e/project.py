@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 COMMAND = str(Path(sys.executable).with_name("runbook"))
 STATE = ".runbook"
+RECORDS = "records"
+_SECONDS = 2700.0  # a cluster that is built from nothing
 _FILES = ("inventories", "playbooks", "runbooks")
 
 
@@ -53,31 +56,30 @@ class Project:
 
     root: Path
 
-    def runbook(self, *argv: str, timeout: float = 900, prefix: tuple[str, ...] = (), **env: str) -> Done:
+    def runbook(self, *argv: str, program: tuple[str, ...] = (COMMAND,), **env: str) -> Done:
         """The command, to its end."""
         done = subprocess.run(
-            [*prefix, COMMAND, *argv],
+            [*program, *argv],
             cwd=self.root,
             env=_environment(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=_SECONDS,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *argv: str) -> subprocess.Popen[str]:
-        """The command, left running. Its output goes to `started.log` in the project's folder."""
-        with (self.root / "started.log").open("w") as log:
+    def start(self, *argv: str, log: Path) -> subprocess.Popen[bytes]:
+        """The command, left running; what it prints goes to `log`."""
+        with log.open("wb") as file:
             return subprocess.Popen(
                 [COMMAND, *argv],
                 cwd=self.root,
                 env=_environment({}),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=file,
                 stderr=subprocess.STDOUT,
-                text=True,
             )
 
     def copy(self, to: Path, *, journal: bool) -> Project:
@@ -88,8 +90,9 @@ class Project:
         for name in _FILES:
             shutil.copytree(self.root / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
         if journal:
-            (self.root / STATE).mkdir(mode=0o700, exist_ok=True)
-            (to / STATE).symlink_to(self.root / STATE)
+            for name in (STATE, RECORDS):
+                (self.root / name).mkdir(mode=0o700, exist_ok=True)
+                (to / name).symlink_to(self.root / name)
         return Project(to)
 
     def edit(self, path: str, old: str, new: str) -> None:
@@ -119,6 +122,15 @@ class Project:
     def count(self, run: str) -> int:
         """How many events a run has."""
         return self._rows("select count(*) from events where run = ?", run)[0][0]
+
+    def await_run(self, process: subprocess.Popen[bytes], after: int, events: int) -> str:
+        """The id of the run that `process` began after that event, once it has as many events or has ended."""
+        while process.poll() is None:
+            run = self.begun_after(after)
+            if run and self.count(run) >= events:
+                return run
+            time.sleep(0.02)  # between two looks into the journal
+        return self.begun_after(after)
 
     def begun_after(self, sequence: int) -> str:
         """The run that began after an event; empty when there is none."""
