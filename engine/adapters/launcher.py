@@ -74,17 +74,17 @@ class ProcessLauncher:
         program = _find(argv[0], full_env["PATH"], cwd)
         name = name or Path(argv[0]).name
         deadline.check(f"starting {name}")
-        with self._registered(name) as child:
+        with self._registered(name) as child, _in_memory(stdin) as given:
             process = subprocess.Popen(
                 launch_argv(child.lock, child.group_path, [program, *argv[1:]]),
-                stdin=subprocess.PIPE,
+                stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=full_env,
                 cwd=cwd,
                 start_new_session=True,
             )
-            streams = Streams(child.program, process, stdin, self._redactor, on_line)
+            streams = Streams(child.program, process, self._redactor, on_line)
             try:
                 streams.follow(deadline, f"running {name}")
             except BaseException:
@@ -225,6 +225,20 @@ def _alive(process: str) -> int:
     """The pid of a process recorded as `PID START`, or 0 when it is gone."""
     pid, _, started = process.partition(" ")
     return int(pid) if pid and started_at(int(pid)) == started else 0
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
+    """Standard input that is whole before the child starts: through a pipe, an engine killed just then would leave
+    `helm upgrade --values -` with none, and helm would go on with the chart's own."""
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    try:
+        with open(os.dup(descriptor), "wb") as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _kill_all(left: Iterable[int]) -> None:

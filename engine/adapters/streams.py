@@ -1,4 +1,4 @@
-"""A child process's input and outputs: fed and gathered in bounded memory, followed line by line, redacted."""
+"""A child process's outputs: gathered in bounded memory, followed line by line, redacted."""
 
 from __future__ import annotations
 
@@ -20,30 +20,24 @@ _LONGEST_LINE = 1024 * 1024
 
 
 class Streams:
-    """Feeds a child's input and gathers its outputs, in bounded memory."""
+    """Gathers a child's outputs, in bounded memory."""
 
     def __init__(
         self,
         program: str,
         process: subprocess.Popen[bytes],
-        stdin: bytes,
         redactor: Redactor,
         on_line: Callable[[str], None] | None,
     ) -> None:
         self._program = program
         self._process = process
-        self._input = memoryview(stdin)
         self._redactor = redactor
         self._on_line = on_line
         self._selector = selectors.DefaultSelector()
         self._kept: dict[int, bytearray] = {}
         self._line: dict[int, bytearray] = {}
         for stream in (process.stdout, process.stderr):
-            self._open(stream, selectors.EVENT_READ)
-        if stdin:
-            self._open(process.stdin, selectors.EVENT_WRITE)
-        elif process.stdin:
-            process.stdin.close()
+            self._open(stream)
 
     def follow(self, deadline: Deadline, doing: str) -> None:
         """Until the child ended. Output that a daemon keeps open after it is not waited for."""
@@ -68,44 +62,29 @@ class Streams:
 
     def close(self) -> None:
         """Let go of the pipes."""
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in (self._process.stdout, self._process.stderr):
             if stream and not stream.closed:
-                with suppress(BrokenPipeError):  # what was not written is of no use to a process that ended
-                    stream.close()
+                stream.close()
 
     def _text(self, stream: IO[bytes] | None) -> str:
         return next((data.decode(errors="replace") for key, data in self._kept.items() if key == id(stream)), "")
 
-    def _open(self, stream: IO[bytes] | None, event: int) -> None:
-        assert stream is not None  # noqa: S101 - Popen was given PIPE for all three
+    def _open(self, stream: IO[bytes] | None) -> None:
+        assert stream is not None  # noqa: S101 - Popen was given PIPE for both
         os.set_blocking(stream.fileno(), False)
-        self._selector.register(stream, event, data=stream)
-        if event == selectors.EVENT_READ:
-            self._kept[id(stream)], self._line[id(stream)] = bytearray(), bytearray()
+        self._selector.register(stream, selectors.EVENT_READ, data=stream)
+        self._kept[id(stream)], self._line[id(stream)] = bytearray(), bytearray()
 
     def _wait(self, timeout: float) -> None:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
 
     def _turn(self, timeout: float) -> bool:
-        """One round of reading and writing; False when nothing was ready."""
+        """One round of reading; False when nothing was ready."""
         ready = self._selector.select(timeout)
-        for key, event in ready:
-            stream: IO[bytes] = key.data
-            if event == selectors.EVENT_WRITE:
-                self._write(stream)
-            else:
-                self._read(stream)
+        for key, _ in ready:
+            self._read(key.data)
         return bool(ready)
-
-    def _write(self, stream: IO[bytes]) -> None:
-        try:
-            self._input = self._input[os.write(stream.fileno(), self._input[:65536]) :]
-        except BrokenPipeError:
-            self._input = self._input[:0]  # it does not want the rest; its exit code tells
-        if not self._input:
-            self._selector.unregister(stream)
-            stream.close()
 
     def _read(self, stream: IO[bytes]) -> None:
         data = os.read(stream.fileno(), 65536)

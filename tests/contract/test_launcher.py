@@ -18,6 +18,7 @@ from engine.adapters.launcher import ProcessLauncher
 from engine.core.action import Deadline
 from engine.core.redaction import Redactor
 from engine.errors import CancelledError, PermanentError, TemporaryError
+from tests.contract.conformance.deadlines import Looked
 
 ROOT = Path(__file__).parents[2]
 
@@ -250,6 +251,29 @@ def test_the_child_of_a_living_engine_is_no_orphan(launcher, tmp_path):
     (tmp_path / "go").touch()
     plan.join(10)
     assert answer[0].code == 0
+
+
+def test_a_child_that_is_stopped_before_it_joined_its_group_is_ended(launcher):
+    """Found by the conformance suite: it was not signalled, and the engine waited for it for ever."""
+    with pytest.raises(TemporaryError, match="running sleep"):
+        launcher.run(["sleep", "60"], deadline=Looked(1, cancel=False))
+
+
+def test_a_killed_engine_s_child_has_all_of_its_input(tmp_path):
+    """Through a pipe `helm upgrade --values -` would have read none, and deployed the chart's own values."""
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from engine.adapters import launcher, streams
+from engine.core.action import Deadline
+from engine.core.redaction import Redactor
+streams.Streams.follow = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+argv = ["sh", "-c", "cat > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/whole"]
+launcher.ProcessLauncher(Path("{tmp_path}"), Redactor(), "r").run(argv, stdin=b"x" * 300_000, deadline=Deadline(9))
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    until((tmp_path / "whole").exists)
+    assert (tmp_path / "whole").read_bytes() == b"x" * 300_000
 
 
 def test_a_child_that_starts_after_the_cleaning_up_does_nothing(tmp_path):

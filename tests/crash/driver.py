@@ -2,8 +2,8 @@
 
     driver.py WHEN AT ASKED COMMAND ARGUMENT…
 
-WHEN is `before` or `after` the AT-th write of the journal; `child`: when the first child process whose arguments hold
-AT has got its input; or `never`. Questions are answered with yes and noted in the file ASKED.
+WHEN is `before` or `after` the AT-th write of the journal; `child`: as soon as the first child process whose
+arguments hold AT runs; or `never`. Questions are answered with yes and noted in the file ASKED.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ def at_child(word: str) -> None:
 
     def followed(self: Any, *given: Any) -> None:
         if word in " ".join(self._process.args):
-            while self._input:
-                self._turn(0.1)
             die()
         follow(self, *given)
 

@@ -166,7 +166,9 @@ class Project:
     def world(self) -> dict[str, Any]:
         """What there is now. Equal for two projects that were brought to the same state."""
         objects = {k.replace(self.name, "NAME"): v for k, v in settings(self.place).items() if f"/{self.name}-" in k}
-        approved = [d for kind, step, d in self._journal() if (kind, step) == ("outcome", "two/agreed") and d["evidence"]]
+        approved = [
+            d for kind, step, d in self._journal() if (kind, step) == ("outcome", "two/agreed") and d["evidence"]
+        ]
         return {
             "objects": {k: {n: v.replace(self.name, "NAME") for n, v in data.items()} for k, data in objects.items()},
             "release": self._release(),
