@@ -11,8 +11,8 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from engine.cli import doctor, files, journal, runs
-from engine.cli.opening import CrashError
+from engine.cli import doctor, files, journal, recovery, runs
+from engine.cli.opening import unforeseen
 from engine.cli.output import Output
 from engine.errors import CancelledError, RunbookError, UsageError
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(runs.deploy, runs.plan, runs.resume, runs.rollback, runs.adopt, runs.verify),
+    *(runs.deploy, runs.plan, recovery.resume, recovery.rollback, recovery.adopt, runs.verify),
     *(journal.status, journal.history, journal.show, journal.why),
     *(files.lint, files.schema, files.graph, doctor.doctor),
 ):
@@ -87,9 +87,9 @@ def _failed(output: Output, error: RunbookError) -> int:
     return error.exit_code
 
 
-def _defect(error: Exception) -> CrashError:
-    """Names the kind of error only: its text passed no redactor."""
-    crash = CrashError(f"the engine made a mistake ({type(error).__name__}); nothing was begun. With -v: where")
+def _defect(error: Exception) -> RunbookError:
+    kind, what = unforeseen(error)
+    crash = kind(f"{what}; nothing was begun. With -v: where")
     crash.__cause__ = error
     return crash
 

@@ -36,9 +36,9 @@ class Examined:
     advice: str = ""
 
 
-def doctor(as_json: o.Json = False, verbose: o.Verbose = False, no_colour: o.NoColour = False) -> int:
+@o.speaking
+def doctor(output: Output) -> int:
     """Look whether this machine can run the project, and say what to do where it can not. Exit 1 when it can not."""
-    output = Output(as_json, verbose, no_colour)
     found = [*_machine(), *_tools(), _disk(), *_ports(), _project()]
     rows = [[f"{f.verdict} {f.what}", f.saw, f.advice] for f in found]
     output.answer({"schema": 1, "examined": [asdict(f) for f in found]}, columns(rows, gap="   "))

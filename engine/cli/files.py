@@ -28,33 +28,22 @@ SchemaFolder = Annotated[
 Format = Annotated[GraphFormat, typer.Option("--format", help="`dot` is for Graphviz: `| dot -Tsvg`.")]
 
 
-def lint(
-    environment: o.MaybeEnvironment = "",
-    runbook: o.RunbookName = "",
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
-    no_colour: o.NoColour = False,
-) -> int:
+@o.speaking
+def lint(output: Output, environment: o.MaybeEnvironment = "", runbook: o.RunbookName = "") -> int:
     """Find every mistake in the files, with its place. With ENV also what that environment's variables break."""
     from engine import wiring
     from engine.report.documents import diagnostics_document
 
-    output = Output(as_json, verbose, no_colour)
     found = wiring.lint(wiring.find_root(Path.cwd()), runbook or None, environment or None)
     output.answer(diagnostics_document(found), _found(found))
     return UsageError.exit_code if any(d.severity == "error" for d in found) else 0
 
 
-def schema(
-    out: SchemaFolder = None,
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
-    no_colour: o.NoColour = False,
-) -> int:
+@o.speaking
+def schema(output: Output, out: SchemaFolder = None) -> int:
     """The JSON Schemas of runbook.yml and of phase files, for an editor's completion. Always JSON."""
     from engine import wiring
 
-    output = Output(as_json, verbose, no_colour)
     schemas = wiring.schema(wiring.find_root(Path.cwd()))
     if out is None:
         output.document({"schema": 1, **schemas})
@@ -70,21 +59,16 @@ def schema(
     return 0
 
 
+@o.speaking
 def graph(
-    environment: o.MaybeEnvironment = "",
-    runbook: o.RunbookName = "",
-    form: Format = GraphFormat.TEXT,
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
-    no_colour: o.NoColour = False,
+    output: Output, environment: o.MaybeEnvironment = "", runbook: o.RunbookName = "", form: Format = GraphFormat.TEXT
 ) -> int:
     """What waits for what, as text or for Graphviz."""
     from engine import wiring
     from engine.report.graph import graph_document, graph_dot, graph_lines
 
-    output = Output(as_json, verbose, no_colour)
     loaded = wiring.load(wiring.find_root(Path.cwd()), runbook or None, environment or None).runbook
-    if form is GraphFormat.DOT and not as_json:
+    if form is GraphFormat.DOT and not output.as_json:
         output.lines([graph_dot(loaded)])
     else:
         output.answer(graph_document(loaded), graph_lines(loaded, width=output.width))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.cli import options as o
+from engine.cli.opening import journal_events
 from engine.cli.output import Output
 from engine.core.events import Event
 from engine.core.history import RunView, runs
@@ -16,18 +16,11 @@ from engine.report import documents
 from engine.report import status as pages
 from engine.report.why import find_step, why_document, why_lines
 
-if TYPE_CHECKING:
-    from engine.run.journal import Journal
 
-
-def status(
-    environment: o.MaybeEnvironment = "",
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
-    no_colour: o.NoColour = False,
-) -> int:
+@o.speaking
+def status(output: Output, environment: o.MaybeEnvironment = "") -> int:
     """Where each environment stands: its last run, who holds it, what to do next."""
-    output, views, now = Output(as_json, verbose, no_colour), runs(_events()), datetime.now(UTC)
+    views, now = runs(journal_events()), datetime.now(UTC)
     named = [environment] if environment else o.environment_names()
     found = pages.environments(views.values(), named, _held(views.values(), named))
     if environment:
@@ -42,63 +35,39 @@ def status(
     return 0
 
 
-def history(
-    environment: o.MaybeEnvironment = "",
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
-    no_colour: o.NoColour = False,
-) -> int:
+@o.speaking
+def history(output: Output, environment: o.MaybeEnvironment = "") -> int:
     """Every run, newest first."""
-    output = Output(as_json, verbose, no_colour)
-    views = [v for v in runs(_events()).values() if v.environment and environment in ("", v.environment)]
+    views = [v for v in runs(journal_events()).values() if v.environment and environment in ("", v.environment)]
     held = _held(views, [])
     output.answer(documents.history_document(views), pages.history_lines(views, held, width=output.width))
     return 0
 
 
-def show(run: o.RunId, as_json: o.Json = False, verbose: o.Verbose = False, no_colour: o.NoColour = False) -> int:
+@o.speaking
+def show(output: Output, run: o.RunId) -> int:
     """Every step of a run: what was to be done, where it stands, what proved it."""
-    output = Output(as_json, verbose, no_colour)
     view, _ = _run(run)
     held = view.environment in _held([view], [])
     output.answer(
-        documents.run_document(view, held=held), pages.show_lines(view, held=held, width=output.width, verbose=verbose)
+        documents.run_document(view, held=held),
+        pages.show_lines(view, held=held, width=output.width, verbose=output.verbose),
     )
     return 0
 
 
-def why(
-    run: o.RunId,
-    step: o.StepName,
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
-    no_colour: o.NoColour = False,
-) -> int:
+@o.speaking
+def why(output: Output, run: o.RunId, step: o.StepName) -> int:
     """Why a step of a run did what it did: planned, seen, decided, done, proved, taken back."""
-    output = Output(as_json, verbose, no_colour)
     view, events = _run(run)
     found = find_step(view, step)
     output.answer(why_document(view, found, events), why_lines(view, found, events, width=output.width))
     return 0
 
 
-def _open() -> Journal:
-    from engine import wiring
-
-    return wiring.open_journal(wiring.find_root(Path.cwd()))
-
-
-def _events() -> list[Event]:
-    journal = _open()
-    try:
-        return journal.events()
-    finally:
-        journal.close()
-
-
 def _run(name: str) -> tuple[RunView, list[Event]]:
     """A run by its id or by how its id begins. UsageError names the last ones there are."""
-    events = _events()
+    events = journal_events()
     views = {k: v for k, v in runs(events).items() if v.environment}
     found = [v for k, v in views.items() if k == name] or [v for k, v in views.items() if k.startswith(name)]
     if len(found) != 1:

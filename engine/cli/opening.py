@@ -1,4 +1,4 @@
-"""Opening an environment for a command: the display, the signals, and what an unexpected end says."""
+"""Opening an environment for a command: the display, the signals, the last word, and what an unexpected end says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,11 +23,24 @@ if TYPE_CHECKING:
     from engine.report.console import Console
     from engine.run.session import Session
 
+_FAILED_AND_LEFT = 5
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class CrashError(RunbookError):
     """A defect of the engine. What was begun is in the journal; `-v` shows where it happened."""
+
+
+class MachineError(RunbookError):
+    """This machine refuses: a file that may not be read, a full disk. No defect, and nothing of it is secret."""
+
+
+def unforeseen(error: Exception) -> tuple[type[RunbookError], str]:
+    """What an error that nobody translated is. Of a defect only its kind: its text passed no redactor."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{os.fsdecode(error.filename)}: " if error.filename and not isinstance(error.filename, int) else ""
+        return MachineError, f"{place}{error.strerror}"
+    return CrashError, f"the engine made a mistake ({type(error).__name__})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,47 @@ class Work:
             raise RefusedError(f"{question}\nNobody can be asked here: give --yes. Nothing was changed.")
         if not _asked(question):
             raise RefusedError("not confirmed: nothing was changed")
+
+    def finish(self, view: RunView, *, read_seconds: float = 0.0, coverage: str = "", wanted_back: bool = False) -> int:
+        """The last word of a run, and its exit code. A rollback that was asked for has succeeded when all came back.
+
+        `read_seconds` and `coverage` tell of the plan the run carried out, where this command made or read one.
+        """
+        from engine.report.documents import run_document
+        from engine.report.summary import summary_lines
+
+        self.console.close()
+        self.output.answer(
+            run_document(view),
+            summary_lines(
+                view,
+                datetime.now(UTC),
+                width=self.output.width,
+                read_seconds=read_seconds,
+                coverage=coverage,
+                position=self._position(view.failed_step),
+            ),
+        )
+        code = _FAILED_AND_LEFT if view.exit_code is None else view.exit_code
+        return 0 if wanted_back and code == 1 else code
+
+    def _position(self, step: str) -> str:
+        """Where a step is written; empty when the runbook as kept does not have it."""
+        try:
+            return str(self.session.runbook.step(step).position) if step else ""
+        except KeyError:
+            return ""
+
+
+def journal_events() -> list[Event]:
+    """The project's journal, read and closed again: a session opens its own."""
+    from engine import wiring
+
+    journal = wiring.open_journal(wiring.find_root(Path.cwd()))
+    try:
+        return journal.events()
+    finally:
+        journal.close()
 
 
 @contextmanager
@@ -89,7 +144,8 @@ def opened(
         except (RunbookError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except Exception as error:
-            raise CrashError(_crash(error, environment, console.view)) from error
+            kind, what = unforeseen(error)
+            raise kind(_crash(what, environment, console.view)) from error
         finally:
             console.close()
 
@@ -98,12 +154,11 @@ def _at_a_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _crash(error: Exception, environment: str, view: RunView | None) -> str:
-    """Names the kind of error only: its text may hold anything, and passed no redactor."""
+def _crash(what: str, environment: str, view: RunView | None) -> str:
     place = f"run {view.id} of {environment}" if view else environment
     go_on = f"  go on   runbook resume {environment}\n" if view else ""
     return (
-        f"{place}: the engine made a mistake ({type(error).__name__}). What was begun is in the journal.\n"
+        f"{place}: {what}. What was begun is in the journal.\n"
         f"{go_on}  where   the same command with -v shows a traceback"
     )
 

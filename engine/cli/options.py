@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from engine.cli.output import Output
 
 
 def environment_names() -> list[str]:
@@ -40,3 +45,19 @@ Extra = Annotated[
 RunbookName = Annotated[str, typer.Option("--runbook", metavar="NAME", help="Which of the project's runbooks.")]
 NoInput = Annotated[bool, typer.Option("--no-input", help="Never ask; refuse (exit 4) what needs an answer.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to what would be asked.")]
+
+
+def speaking(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that every command has; it gets them as its first argument, `output`."""
+    shared = {"as_json": Json, "verbose": Verbose, "no_colour": NoColour}
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "output"]
+
+    @functools.wraps(command)
+    def run(*, as_json: bool, verbose: bool, no_colour: bool, **arguments: Any) -> int:
+        return command(Output(as_json, verbose, no_colour), **arguments)
+
+    # What the CLI library reads, instead of the signature above.
+    added = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=shared[n]) for n in shared]
+    run.__dict__["__signature__"] = inspect.Signature([*own, *added], return_annotation=int)
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+    return run
