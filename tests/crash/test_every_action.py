@@ -19,7 +19,7 @@ from tests.contract.cluster import connect, namespace
 from tests.crash.project import Project
 
 pytestmark = pytest.mark.cluster
-DRAWN = 8
+DRAWN = 6
 SEED = os.environ.get("RUNBOOK_SEED") or uuid.uuid4().hex[:8]
 HARMFUL_TWICE = {"commands": 1, "dumps": 1, "approvals": 1, "records": 1}
 Make = Callable[[str], Project]
