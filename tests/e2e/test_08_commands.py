@@ -28,10 +28,10 @@ def last(platform) -> str:
         ("why LAST postgresql", "step", r"✓ check sql"),
         ("lint", "diagnostics", r"no mistakes|✓"),
         ("lint local", "diagnostics", r"no mistakes|✓"),
-        ("graph", "phases", r"infrastructure"),
+        ("graph --runbook webshop", "phases", r"foundation"),
         ("graph local", "phases", r"postgresql"),
         ("plan local", "digest", r"none|nothing"),
-        ("doctor", "checks", r"✓"),
+        ("doctor", "examined", r"✓"),
     ],
 )
 def test_a_command_answers_a_person_and_a_program(platform, last, command, key, told):
