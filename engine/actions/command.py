@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.actions.event import JournaledEvent
 from engine.core.action import Context
@@ -31,6 +31,31 @@ class CommandParams(BaseModel):
     repeatable: bool = Field(
         default=False, description="May run again when a crash left it open whether it had finished."
     )
+
+    @field_validator("argv", "env", "creates")
+    @classmethod
+    def _passable(cls, value: Any) -> Any:
+        """What the system cannot pass on is a mistake here, not a failure in the middle of a run."""
+        texts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if any("\0" in text for text in texts):
+            raise ValueError("holds a NUL character, which no program can be given")
+        if isinstance(value, dict) and any(not name or "=" in name for name in value):
+            raise ValueError("a name of the environment must not be empty or hold a =")
+        return value
+
+    @field_validator("argv")
+    @classmethod
+    def _names_a_program(cls, value: list[str]) -> list[str]:
+        if not value[0]:
+            raise ValueError("should begin with a program; the first word is empty")
+        return value
+
+    @field_validator("creates")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if value and "{{" not in value and not value.startswith("/"):
+            raise ValueError(f"'{value}' should be an absolute path")
+        return value
 
 
 class CommandAction(JournaledEvent):

@@ -75,14 +75,8 @@ class ProcessLauncher:
         name = name or Path(argv[0]).name
         deadline.check(f"starting {name}")
         with self._registered(name) as child, _in_memory(stdin) as given:
-            process = subprocess.Popen(
-                launch_argv(child.lock, child.group_path, [program, *argv[1:]]),
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=full_env,
-                cwd=cwd,
-                start_new_session=True,
+            process = _started(
+                launch_argv(child.lock, child.group_path, [program, *argv[1:]]), name, given, full_env, cwd
             )
             streams = Streams(child.program, process, self._redactor, on_line)
             try:
@@ -248,6 +242,26 @@ def _kill_all(left: Iterable[int]) -> None:
 
 def _wait_only(_left: Iterable[int]) -> None:
     return None
+
+
+def _started(
+    argv: Sequence[str], name: str, given: int, env: Mapping[str, str], cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    """PermanentError for what the system cannot pass on: an argument of more than 128 KiB, a NUL character."""
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise PermanentError(f"{name} cannot be started: {error.strerror}") from error
+    except ValueError as error:  # its words name the trouble, never a value
+        raise PermanentError(f"{name} cannot be started: {error}") from error
 
 
 def _find(program: str, path: str, cwd: Path | None) -> str:

@@ -54,6 +54,15 @@ def locks(tmp_path):
     return list((tmp_path / "locks").glob("*"))
 
 
+@pytest.mark.parametrize(
+    ("argv", "env"), [(["echo", "x" * 200_000], {}), (["echo", "a\0b"], {}), (["echo"], {"A=B": "c"})]
+)
+def test_what_the_system_cannot_pass_on_fails_the_step(launcher, tmp_path, argv, env):
+    with pytest.raises(PermanentError, match="echo cannot be started: "):
+        launcher.run(argv, env=env, deadline=Deadline(10))
+    assert not locks(tmp_path)
+
+
 def test_output_exit_code_and_input(launcher, tmp_path):
     done = launcher.run(["sh", "-c", "cat; echo oops >&2; exit 3"], stdin=b"x" * 300_000, deadline=Deadline(10))
     assert (done.code, len(done.stdout), done.stderr) == (3, 300_000, "oops\n")

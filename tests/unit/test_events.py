@@ -138,6 +138,23 @@ def test_what_a_command_creates_is_its_evidence(evidence, tmp_path):
     assert (change.verb, change.reason) == (Verb.NONE, f"{path} is there")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"argv": ["echo", "a\0b"]},
+        {"argv": [""]},
+        {"argv": ["echo"], "env": {"A": "a\0b"}},
+        {"argv": ["echo"], "env": {"A=B": "c"}},
+        {"argv": ["echo"], "env": {"": "c"}},
+        {"argv": ["echo"], "creates": "made/here"},
+        {"argv": ["echo"], "creates": "/a\0b"},
+    ],
+)
+def test_what_no_program_can_be_given_is_a_mistake_in_the_files(wrong):
+    with pytest.raises(ValidationError):
+        CommandParams(**wrong)
+
+
 def test_no_shell_line_instead_of_arguments():
     with pytest.raises(ValidationError):
         CommandParams(argv="rm -rf /")
