@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,18 @@ _CONTENT = ("schema", "environment", "runbook", "target", "inputs", "variables",
 def save(plan: Plan, path: Path) -> None:
     """Write the plan, for its owner only, whole or not at all. UsageError when that is not possible."""
     text = json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n"
-    part = path.with_name(path.name + ".part")
     try:
+        if path.exists() and not path.is_file():  # a folder, or a device, which renaming would replace
+            raise UsageError(f"plan file {path}: not a regular file. Nothing was touched.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch(mode=0o600)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=".plan-")  # 0600
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise UsageError(f"plan file {path}: {error.strerror}. Nothing was touched.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -111,6 +112,17 @@ def test_a_saved_plan_is_what_runs(joined, say, tmp_path):
     code, _, _ = say("deploy", "test", "--plan", "plans/one.json")
     assert code == 0
     assert joined.world.things["c"] == "c-new"
+
+
+def test_a_plan_is_not_written_over_what_is_no_file(joined, say, tmp_path):
+    device = tmp_path / "pipe"
+    os.mkfifo(device)
+    for place in (str(device), "/", ".", str(tmp_path)):
+        code, out, _ = say("plan", "test", "--out", place, "--json")
+        assert code == 64
+        assert "not a regular file" in document(out)["error"]["message"]
+    assert device.is_fifo()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".plan-")] == []
 
 
 def test_a_saved_plan_of_other_files_is_refused(joined, say):
@@ -291,6 +303,14 @@ def test_a_defect_is_one_message_with_the_way_on(joined, say):
     joined.world.broken["b"] = ValueError("x")
     joined.world.things.clear()
     assert "Traceback" in say("deploy", "test", "-v")[2]
+
+
+def test_a_machine_that_refuses_is_no_defect(joined, say):
+    joined.world.broken["b"] = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/state/file")
+    code, _, err = say("deploy", "test")
+    assert code == 5
+    assert "/state/file: No space left on device. What was begun is in the journal" in err
+    assert "mistake" not in err
 
 
 def test_errors_as_json(joined, say):
