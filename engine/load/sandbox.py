@@ -6,7 +6,8 @@ Everything of Jinja is in this file; `render.py` decides what is rendered with w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -50,19 +51,21 @@ class Compiled:
 @lru_cache(maxsize=4096)
 def compiled(text: str) -> Compiled:
     """A text with templates in it. TemplateSyntaxError (with `needle` where known) when it is not allowed."""
-    tree = _parsed(text)
-    names = frozenset(meta.find_undeclared_variables(tree))
-    alone = _single_expression(tree)
-    if alone and (source := _inner(text)) is not None:
-        return Compiled(names, _expression(source))
-    return Compiled(names, _text(text))
+    with _not_too_deep():
+        tree = _parsed(text)
+        names = frozenset(meta.find_undeclared_variables(tree))
+        alone = _single_expression(tree)
+        if alone and (source := _inner(text)) is not None:
+            return Compiled(names, _expression(source))
+        return Compiled(names, _text(text))
 
 
 @lru_cache(maxsize=512)
 def compiled_file(text: str) -> Compiled:
     """The same for a whole file: always text. A line that is only a `{% … %}` leaves no line behind."""
-    tree = _parsed(text)
-    return Compiled(frozenset(meta.find_undeclared_variables(tree)), _text(text, _FILE_ENVIRONMENT))
+    with _not_too_deep():
+        tree = _parsed(text)
+        return Compiled(frozenset(meta.find_undeclared_variables(tree)), _text(text, _FILE_ENVIRONMENT))
 
 
 @lru_cache(maxsize=1024)
@@ -70,8 +73,20 @@ def condition_of(expression: str) -> Compiled:
     """A bare expression. TemplateSyntaxError when it is not one."""
     if "{{" in expression or "{%" in expression:
         raise _refused("write the expression without {{ }}", "{{" if "{{" in expression else "{%")
-    tree = _parsed("{{ " + expression + " }}")
-    return Compiled(frozenset(meta.find_undeclared_variables(tree)), _expression(expression))
+    with _not_too_deep():
+        tree = _parsed("{{ " + expression + " }}")
+        return Compiled(frozenset(meta.find_undeclared_variables(tree)), _expression(expression))
+
+
+@contextmanager
+def _not_too_deep() -> Iterator[None]:
+    """Jinja and Python's compiler go down one frame per level: too many are a mistake in the text, not a defect."""
+    try:
+        yield
+    except (RecursionError, MemoryError) as error:  # Python's parser says MemoryError
+        raise TemplateAssertionError("the expression is nested too deeply", 1) from error
+    except SyntaxError as error:  # of the Python that Jinja made: "too many nested parentheses"
+        raise TemplateAssertionError(f"the expression is too complicated ({error.msg})", 1) from error
 
 
 class _Undefined(StrictUndefined):
@@ -217,7 +232,7 @@ def _text(text: str, environment: _Environment | None = None) -> Callable[[Mappi
             if size > MAX_TEXT:
                 raise TooLargeError
             parts.append(part)
-        return "".join(parts)
+        return _unicode("".join(parts))
 
     return evaluate
 
@@ -236,14 +251,21 @@ def _expression(source: str) -> Callable[[Mapping[str, Any]], Any]:
     return evaluate
 
 
+def _unicode(text: str) -> str:
+    """Half a surrogate pair is no text: no file, journal or program could take it."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise SecurityError("it gives half a surrogate pair, which is not text")
+    return text
+
+
 def _plain(value: Any) -> Any:
     """Plain data: a template can make iterators, tuples and its own text type."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return str(value)
+        return _unicode(str(value))
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {_unicode(str(k)): _plain(v) for k, v in value.items()}
     if isinstance(value, Undefined):
         return value._fail_with_undefined_error()
     if isinstance(value, Iterable):

@@ -16,6 +16,8 @@ from engine.load.render import Scope, TemplateError, condition_mistakes, mistake
 from engine.load.validation import diagnostics
 
 _FORBIDDEN_IN_KEY = frozenset("[]/ \t\n")
+MAX_TURNS = 1000
+"""Of one loop: each is a step, and every later step waits for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,9 @@ class StepReader:
         if keywords.register_:
             self._problem((*route, "register"), '"register" in a loop: every turn would overwrite the last', key=True)
         items = self._items(keywords.loop, route)
+        if len(items) > MAX_TURNS:
+            self._problem((*route, "loop"), f"a loop of {len(items)} turns: at most {MAX_TURNS} are possible")
+            return []
         turns: dict[str, Any] = {}
         for index, item in enumerate(items):
             place: Route = (*route, "loop", index) if isinstance(keywords.loop, list) else (*route, "loop")

@@ -8,6 +8,7 @@ from the C parser's events, so neither depth nor aliases can run away before the
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def read(root: Path, path: Path) -> Document:
     """Read a file of the project. Positions name it relative to `root`. FilesError holds all its mistakes."""
     file = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # reading a pipe would wait for ever
+            raise FilesError([Diagnostic(Position(file, 1, 1), "cannot be read: not a regular file")])
+        if status.st_size > MAX_BYTES:
             raise FilesError([Diagnostic(Position(file, 1, 1), f"the file is larger than {MAX_BYTES >> 20} MiB")])
         data = path.read_bytes()
     except OSError as error:

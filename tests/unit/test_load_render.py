@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from engine.errors import FilesError, NotYetError
-from engine.load.render import Scope, TemplateError, condition, mistakes, render, render_known, undeclared
+from engine.load.render import (
+    Scope,
+    TemplateError,
+    condition,
+    condition_mistakes,
+    mistakes,
+    render,
+    render_known,
+    undeclared,
+)
 from engine.load.text import render_file
 
 SCOPE = Scope(
@@ -100,6 +109,21 @@ def test_what_came_from_outside_is_never_rendered() -> None:
 )
 def test_mistakes(template: str, message: str) -> None:
     assert message in failure(template)
+
+
+@pytest.mark.parametrize(
+    "source", ["(" * 500 + "1" + ")" * 500, "-" * 3000 + "1", "not " * 3000 + "1", "1" + "+1" * 5000]
+)
+def test_what_is_nested_too_deeply_is_a_mistake(source: str) -> None:
+    with pytest.raises(TemplateError, match=r"too (deeply|complicated)"):
+        render("{{ " + source + " }}", Scope())
+    assert condition_mistakes(source)
+
+
+@pytest.mark.parametrize("template", [r"{{ '\ud800' }}", r"x{{ '\ud800' }}", r"{{ ['\ud800'] }}"])
+def test_half_a_surrogate_pair_is_no_text(template: str) -> None:
+    with pytest.raises(TemplateError, match="surrogate"):
+        render(template, Scope())
 
 
 def test_mistakes_come_with_their_place_and_all_at_once() -> None:

@@ -80,6 +80,12 @@ steps:
     assert [(p.id, p.title, p.needs) for p in book.runbook.phases] == [("one", "One", ()), ("two", "Two", ("one",))]
 
 
+def test_a_loop_has_a_bound(tmp_path: Path) -> None:
+    text = "phase: p\nsteps:\n  - {id: l, loop: '{{ range(1001) }}', key: item, echo: {text: x}}\n"
+    with pytest.raises(FilesError, match=r"p\.yml:3:\d+  a loop of 1001 turns: at most 1000 are possible"):
+        loaded(tmp_path, p=text)
+
+
 def test_a_loop_is_one_step_per_turn(tmp_path: Path) -> None:
     text = """
 phase: p

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,9 @@ def test_positions_name_the_file_within_the_project(tmp_path: Path) -> None:
         read(tmp_path, tmp_path / "x.yml")
     with pytest.raises(FilesError, match="cannot be read: No such file"):
         read(tmp_path, tmp_path / "y.yml")
+    os.mkfifo(tmp_path / "pipe.yml")
+    with pytest.raises(FilesError, match="not a regular file"):
+        read(tmp_path, tmp_path / "pipe.yml")
 
 
 # Text that looks like a number to one version of YAML alone is refused; the writer does not quote it.
