@@ -82,6 +82,14 @@ def read_settings(scope: Scope) -> Settings:
         raise UsageError(f"the inventory's variable {name}: {first['msg']}") from error
 
 
+def _expanded(path: str, variable: str) -> Path:
+    """`~` replaced. UsageError for another user's home when there is no such user, or for ours when nobody knows it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"the inventory's variable {variable}: {path} leads to a home that does not exist") from error
+
+
 @dataclass(frozen=True)
 class Outside:
     """Adapters of one environment, each made when first asked for."""
@@ -146,7 +154,7 @@ class Outside:
 
     @property
     def _kubeconfig(self) -> Path:
-        return Path(self.settings.kubeconfig).expanduser()
+        return _expanded(self.settings.kubeconfig, "kubeconfig")
 
     def _actions(self, cluster: KubernetesCluster, context: str, checks: Mapping[str, Check]) -> Mapping[str, Action]:
         settings, evidence = self.settings, JournalEvidence(self.journal, self.environment)
@@ -226,7 +234,7 @@ class Outside:
 
     @cached_property
     def age(self) -> Age:
-        files = [Path(p).expanduser() for p in self.settings.backup_identities]
+        files = [_expanded(p, "backup_identities") for p in self.settings.backup_identities]
         return Age(self.settings.backup_recipients, lambda: [p.read_text() for p in files if p.exists()])
 
     def _fingerprint_key(self) -> bytes:

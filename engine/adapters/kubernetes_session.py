@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from engine.adapters.kubernetes_errors import NotServedError, status_error
 from engine.core.redaction import Redactor
@@ -33,8 +33,8 @@ class Resource:
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         root = "/apis/" if "/" in self.group_version else "/api/"
         parts = [root + self.group_version]
-        parts += [f"namespaces/{namespace}"] if self.namespaced and namespace else []
-        parts += [p for p in (self.plural, name, subresource) if p]
+        parts += [f"namespaces/{quote(namespace, safe=':')}"] if self.namespaced and namespace else []
+        parts += [p for p in (self.plural, quote(name, safe=":"), subresource) if p]
         return "/".join(parts)
 
 
@@ -138,14 +138,20 @@ class Session:
     def _load(self) -> Any:
         if not self._kubeconfig.is_file():
             raise NotYetError(f"no cluster yet: kubeconfig {self._kubeconfig} does not exist")
+        import yaml
         from kubernetes import client, config
 
         configuration = client.Configuration()
         load: Any = config.load_kube_config  # the package has no types
         try:
-            load(str(self._kubeconfig), self.identity, configuration, persist_config=False)
+            load(str(self._kubeconfig), self.identity or None, configuration, persist_config=False)
         except config.ConfigException as error:
             raise PermanentError(f"kubeconfig {self._kubeconfig}: {self._redactor.text(str(error))}") from error
+        except OSError as error:
+            raise PermanentError(f"kubeconfig {self._kubeconfig}: {error.strerror}") from error
+        except (yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError) as error:
+            # The package looks at a file's content without asking what it is. Its words may quote a key: not shown.
+            raise PermanentError(f"{self._kubeconfig} is no kubeconfig ({type(error).__name__})") from error
         return configuration
 
     def _connect(self, configuration: Any) -> Any:
