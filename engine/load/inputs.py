@@ -85,10 +85,15 @@ class KeptInputs:
             raise UsageError(
                 f"the kept inputs {digest[:12]} are not in {folder.parent}: the run cannot go on"
             ) from error
-        files = {name: TreeFile(d, x) for name, (d, x) in listing["files"].items()}
-        total = {**files, f"../{_VARIABLES}": TreeFile(sha256(values), False)}
-        if sha256(f"{listing['runbook']}\0{digest_of_files(total)}".encode()) != digest:
-            raise PermanentError(f"the kept inputs {digest[:12]} were changed in {folder}: refusing to use them")
+        changed = f"the kept inputs {digest[:12]} were changed in {folder}: refusing to use them"
+        try:
+            files = {name: TreeFile(d, x) for name, (d, x) in listing["files"].items()}
+            total = {**files, f"../{_VARIABLES}": TreeFile(sha256(values), False)}
+            found = sha256(f"{listing['runbook']}\0{digest_of_files(total)}".encode())
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise PermanentError(changed) from error
+        if found != digest:
+            raise PermanentError(changed)
         return cls(state, digest, listing["runbook"], files, run_folder=run_folder)
 
     @property

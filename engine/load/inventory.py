@@ -67,6 +67,8 @@ def extra_variables(arguments: Sequence[str], base: Path) -> dict[str, Any]:
     say."""
     found: dict[str, Any] = {}
     for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise UsageError("-e: not UTF-8 text")
         if argument.startswith("@"):
             document = yaml.read(base, base / argument[1:])
             found.update(_mapping(document.data, argument))
@@ -194,6 +196,6 @@ def _literal(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"__ansible_unsafe"}:
             text = str(value["__ansible_unsafe"])
-            return "{% raw %}" + text + "{% endraw %}" if "{" in text else text
+            return "{{ " + json.dumps(text, ensure_ascii=False) + " }}" if "{" in text else text
         return {k: _literal(v) for k, v in value.items()}
     return [_literal(v) for v in value] if isinstance(value, list) else value

@@ -102,6 +102,18 @@ def test_changed_variables_or_listing_are_refused(root: Path, state: Path, name:
         KeptInputs.open(state, kept.digest)
 
 
+@pytest.mark.parametrize(
+    "listing", ["{}", "[]", "5", '{"files": [], "runbook": ""}', '{"files": {"a": 1}, "runbook": ""}']
+)
+def test_a_listing_of_another_form_is_refused(root: Path, state: Path, listing: str) -> None:
+    kept = keep(root, state)
+    path = kept.tree.parent / "files.json"
+    path.chmod(0o600)
+    path.write_text(listing)
+    with pytest.raises(PermanentError, match="were changed"):
+        KeptInputs.open(state, kept.digest)
+
+
 @pytest.mark.parametrize("name", ["../project/other/secret.txt", "charts/../../x", "a\0b"])
 def test_names_that_lead_outside(root: Path, state: Path, name: str) -> None:
     with pytest.raises(UsageError, match="leads outside"):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import UsageError
-from engine.load.inventory import environments, extra_variables, load_environment
+from engine.load.inventory import _literal, environments, extra_variables, load_environment
+from engine.load.render import Scope, render
 
 HOSTS = """
 all:
@@ -53,9 +54,19 @@ def test_variables_are_those_of_localhost_merged_as_ansible_does(root: Path, tmp
         "url": "https://{{ domain }}",
         "size": "big",
         "extra": 1,
-        "raw": "{% raw %}a {{ b }}{% endraw %}",
+        "raw": '{{ "a {{ b }}" }}',
     }
     assert environment.variables == wanted
+
+
+@pytest.mark.parametrize("text", ["a {{ b }}", "{% endraw %}{{ b }}{% raw %}", 'q " \\ {# é 💥 \n', "{"])
+def test_unsafe_text_stays_as_it_is(text: str) -> None:
+    assert render(_literal({"__ansible_unsafe": text}), Scope()) == text
+
+
+def test_arguments_that_are_not_text_are_bad_usage() -> None:
+    with pytest.raises(UsageError, match="not UTF-8"):
+        extra_variables(["x=a\udcff"], Path("/"))
 
 
 def test_without_localhost_the_first_host(root: Path, tmp_path: Path) -> None:
