@@ -33,9 +33,7 @@ class Requests:
         """See Http. A `body` that is neither text nor bytes is sent as JSON."""
         import requests
 
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"{url} is not an http or https URL")
+        parts = _parts(url)
         doing = f"{method} {urlunsplit(parts._replace(netloc=_host(parts)))}"  # without a password in the URL
         deadline.check(doing)
         sent, data = dict(headers or {}), body
@@ -61,6 +59,17 @@ class Requests:
             ) as answer:
                 text = _body(answer, doing, deadline)
                 return Response(answer.status_code, text, {k.lower(): v for k, v in answer.headers.items()})
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a [ without ], a port beyond 65535
+        good = False
+    if not good:
+        raise UsageError(f"{url.rpartition('@')[2]} is not an http or https URL")
+    return parts
 
 
 def _host(parts: SplitResult) -> str:

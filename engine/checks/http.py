@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from engine.checks.looking import CheckModel, elapsed, finding_of, refusal_of, shorten
 from engine.core.action import Context, Finding
@@ -31,6 +31,14 @@ class HttpParams(CheckModel):
     )
     service: str = Field(default="", description="`namespace/name:port` to connect to by a tunnel instead.")
     refused: bool = Field(default=False, description="True: it must not answer at all (refused, reset or silence).")
+
+    @field_validator("url")
+    @classmethod
+    def _a_url(cls, value: str) -> str:
+        """`[` without `]`, or a port beyond 65535, would break only when it is asked."""
+        if not urlsplit(value).hostname or urlsplit(value).port == 0:
+            raise ValueError(f"'{value}' is not a URL with a host")
+        return value
 
     @model_validator(mode="after")
     def _one_way(self) -> HttpParams:

@@ -164,12 +164,15 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("pragma synchronous = full")
         connection.executescript(_TABLES)
     except sqlite3.DatabaseError as error:
+        if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise PermanentError(
+                f"journal {path}: {error}. It and its folder must be writable, also to look: act as their owner."
+            ) from error
         raise RefusedError(f"journal {path}: {error}. Restore it from a backup, or move it aside.") from error
     return connection
 
 
 def _event(row: sqlite3.Row) -> Event:
-
     return Event(
         sequence=row["sequence"],
         at=row["at"],

@@ -73,6 +73,14 @@ def test_http_says_what_it_saw(plain):
     assert finding.saw.endswith("body has 'well'")
 
 
+@pytest.mark.parametrize("url", ["http://[", "http://", "http://host:99999/", "http://host:0/"])
+def test_http_what_is_no_url_is_a_mistake(url):
+    with pytest.raises(ValidationError, match="url"):
+        HttpParams(url=url)
+    with pytest.raises(UsageError, match="is not an http or https URL"):
+        Requests().request("GET", url, deadline=Deadline(5))
+
+
 def test_http_another_status(plain):
     finding = http(url=f"http://{plain.address}/nowhere")
     assert (finding.ok, finding.saw) == (False, "answered 404, wanted 200: nothing here")
