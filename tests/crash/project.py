@@ -61,7 +61,7 @@ steps:
     name: Once
     fresh: 24h
     command:
-      argv: [sh, -c, 'sleep 0.5; echo once >> "$1"', sh, "{{ folder }}/commanded"]
+      argv: [sh, -c, 'sleep {{ lasting }}; echo once >> "$1"', sh, "{{ folder }}/commanded"]
   - id: agreed
     name: Approval
     fresh: 24h
@@ -117,6 +117,7 @@ class Project:
         """The project's files."""
         here = f"{{ansible_connection: local, ansible_python_interpreter: {sys.executable}}}"
         variables = {
+            "lasting": 0,
             "own": self.name,
             "place": self.place,
             "database": self.database,

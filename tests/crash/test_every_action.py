@@ -68,10 +68,10 @@ def undisturbed(make) -> Project:
     return project
 
 
-def survive(project: Project, undisturbed: Project, when: str, at: str) -> None:
+def survive(project: Project, undisturbed: Project, when: str, at: str, *given: str) -> None:
     """Die, go on until it is done, and end as the undisturbed run did."""
     words = f"killed {when} {at}, seed {SEED}"
-    killed = project.run("deploy", project.name, when=when, at=at)
+    killed = project.run("deploy", project.name, *given, when=when, at=at)
     assert killed.code == -signal.SIGKILL, f"{words}: it ended with {killed.code}: {killed.text}"
     events = project.events()
     if not events:
@@ -124,4 +124,5 @@ def test_killed_between_the_intent_and_the_effect_of_a_command(make, undisturbed
 @pytest.mark.parametrize("child", ["ansible_child.py", " upgrade ", "commanded"])
 def test_killed_while_a_child_works_which_lives_on(make, undisturbed, child):
     word = {"ansible_child.py": "play", " upgrade ": "helm", "commanded": "child"}[child]
-    survive(make(word), undisturbed, "child", child)
+    lasting = ("-e", "lasting=8") if word == "child" else ()  # longer than it takes to resume: that must wait
+    survive(make(word), undisturbed, "child", child, *lasting)
