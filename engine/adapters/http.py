@@ -45,7 +45,7 @@ class Requests:
             if connect_to:
                 session.trust_env = False  # a proxy would be asked for the URL's own host
                 sent.setdefault("Host", _host(parts))
-                adapter = _redirected(connect_to, parts.hostname)
+                adapter = _redirected(connect_to, parts.hostname or "")
                 session.mount(f"{parts.scheme}://", adapter)
             with session.request(
                 method,
