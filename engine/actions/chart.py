@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.actions.objects import object_ids, parse
+from engine.actions.objects import by_name, parse
 from engine.core.change import Fingerprint
 from engine.core.events import digest_of
 from engine.core.model import ObjectId
-from engine.core.ports import Cluster, Manifest, Reference, ReleaseRecord
-from engine.errors import PermanentError, UsageError
+from engine.core.ports import Cluster, Manifest, ReleaseRecord
+from engine.errors import UsageError
 
 _HOOK = "helm.sh/hook"
 _POLICY = "helm.sh/resource-policy"
@@ -106,13 +106,10 @@ def _rendered(
 ) -> Rendered:
     scopes = _scopes([*plain, *crds.values()])
     sent = [_as_sent(m, name, namespace, scopes, cluster) for m in plain]
-    references = [Reference.of(m) for m in sent]
-    if twice := {str(r) for r in references if references.count(r) > 1}:
-        raise PermanentError(f"chart {chart}: declared twice: {', '.join(sorted(twice))}")
     tests = [h for h in hooks if "test" in _annotations(h)[_HOOK]]
     return Rendered(
         chart=chart,
-        objects=dict(zip(object_ids(references), sent, strict=True)),
+        objects=by_name(sent, f"chart {chart}"),
         crds=crds,
         documents=_digest(plain, cluster.masked),
         hooks=_digest([h for h in hooks if h not in tests], cluster.masked),

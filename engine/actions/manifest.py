@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.actions.objects import (
+    by_name,
     changed,
     delta_of,
     fidelity_of,
@@ -188,11 +189,7 @@ class ManifestAction:
             found += [prepared(m) for m in parse(text, f"{params.path}/{file.name}")]
         if not found:
             raise PermanentError(f"{params.path}: no object in it")
-        ordered = in_order(found)
-        references = [Reference.of(m) for m in ordered]
-        if twice := {str(r) for r in references if references.count(r) > 1}:
-            raise PermanentError(f"{params.path}: declared twice: {', '.join(sorted(twice))}")
-        return dict(zip(object_ids(references), ordered, strict=True))
+        return by_name(in_order(found), params.path)
 
     def _references(self, params: ManifestParams, change: Change, ctx: Context) -> dict[ObjectId, Reference]:
         """Every object of the change, the deleted ones too."""

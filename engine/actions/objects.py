@@ -104,6 +104,14 @@ def object_ids(references: Sequence[Reference]) -> list[ObjectId]:
     return [ObjectId(str(r) if count[str(r)] == 1 else f"{r} ({r.api_version})") for r in references]
 
 
+def by_name(manifests: Sequence[Manifest], where: str) -> dict[ObjectId, Manifest]:
+    """Objects under their names. PermanentError, naming `where`, when one is declared twice."""
+    references = [Reference.of(m) for m in manifests]
+    if twice := {str(r) for r in references if references.count(r) > 1}:
+        raise PermanentError(f"{where}: declared twice: {', '.join(sorted(twice))}")
+    return dict(zip(object_ids(references), manifests, strict=True))
+
+
 def holds_data(reference: Reference) -> bool:
     """Whether deleting it would take with it what no file can bring back."""
     return reference.kind in _DATA_KINDS

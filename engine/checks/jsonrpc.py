@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from engine.checks.looking import Expected, as_number, finding_of, shorten
+from engine.checks.looking import Expected, Served, as_number, finding_of, shorten
 from engine.core.action import Context, Finding
 from engine.core.ports import Cluster
 from engine.core.services import Http
@@ -18,22 +17,14 @@ from engine.errors import TemporaryError
 _PAUSE = 0.5  # seconds between two looks at what should grow
 
 
-class JsonRpcParams(Expected):
+class JsonRpcParams(Served, Expected):
     """One call."""
 
-    url: str = Field(default="", pattern=r"^(https?://.*)?$", description="Where the server is.")
-    service: str = Field(default="", description="`namespace/name:port` instead, reached by a tunnel.")
     path: str = Field(default="result", description="Where the value is in the answer, as names and numbers with dots.")
     method: str = Field(min_length=1, description="Method to call.")
     params: list[Any] | dict[str, Any] = Field(default_factory=list, description="Its parameters.")
     grows: bool = Field(default=False, description="True: the value must be a number that becomes larger.")
     seconds: float = Field(default=5, gt=0, le=300, description="Within how many seconds it must have grown.")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> JsonRpcParams:
-        if bool(self.url) == bool(self.service):
-            raise ValueError("wants exactly one of `url` and `service`")
-        return self
 
 
 class JsonRpcCheck:
@@ -76,9 +67,8 @@ class JsonRpcCheck:
 
     def _value(self, params: JsonRpcParams, ctx: Context) -> Any:
         call = {"jsonrpc": "2.0", "id": 1, "method": params.method, "params": params.params}
-        # The name in the URL only fills the Host header when a tunnel leads there.
-        url = params.url or f"http://{params.service.partition('/')[2]}/"
-        with self._cluster.tunnel(params.service) if params.service else nullcontext() as place:
+        url = params.url or f"{params.base}/"
+        with params.place(self._cluster) as place:
             answer = self._http.request("POST", url, connect_to=place, body=call, deadline=ctx.deadline)
         try:
             document = json.loads(answer.body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,6 +36,28 @@ class Reached(CheckModel):
         if self.address:
             split_address(self.address)
         return self
+
+
+class Served(CheckModel):
+    """Something that answers HTTP at a URL or behind a Kubernetes service; exactly one of them."""
+
+    url: str = Field(default="", pattern=r"^(https?://.*)?$", description="Where the server is: its base URL.")
+    service: str = Field(default="", description="`namespace/name:port` instead, reached by a tunnel.")
+
+    @model_validator(mode="after")
+    def _one_url(self) -> Served:
+        if bool(self.url) == bool(self.service):
+            raise ValueError("wants exactly one of `url` and `service`")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The URL without a slash at its end. Of a service it only fills the Host header: a tunnel leads there."""
+        return self.url.rstrip("/") or f"http://{self.service.partition('/')[2]}"
+
+    def place(self, cluster: Cluster) -> AbstractContextManager[tuple[str, int] | None]:
+        """Where to connect to instead of the URL's host; None for the URL itself."""
+        return cluster.tunnel(self.service) if self.service else nullcontext()
 
 
 class Expected(CheckModel):

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from pydantic import Field, model_validator
 
-from engine.checks.looking import Expected, finding_of, shorten
+from engine.checks.looking import Expected, Served, finding_of, shorten
 from engine.core.action import Context, Finding
 from engine.core.ports import Cluster
 from engine.core.services import Http
 from engine.errors import PermanentError, TemporaryError
 
 
-class PromqlParams(Expected):
+class PromqlParams(Served, Expected):
     """One or more looks at one Prometheus; all must be right."""
 
-    url: str = Field(default="", pattern=r"^(https?://.*)?$", description="Base URL of Prometheus.")
-    service: str = Field(default="", description="`namespace/name:port` instead, reached by a tunnel.")
     query: str = Field(
         default="", description="Instant query; each of its values must be as expected, and there must be one."
     )
@@ -31,8 +28,6 @@ class PromqlParams(Expected):
 
     @model_validator(mode="after")
     def _complete(self) -> PromqlParams:
-        if bool(self.url) == bool(self.service):
-            raise ValueError("wants exactly one of `url` and `service`")
         if not (self.query or self.targets_up or self.rule_loaded):
             raise ValueError("wants `query`, `targets_up` or `rule_loaded`")
         return self
@@ -91,9 +86,8 @@ class PromqlCheck:
         return Finding(rule["health"] == "ok", f"rule {params.rule_loaded} loaded, health {rule['health']}")
 
     def _get(self, params: PromqlParams, path: str, ctx: Context) -> Any:
-        base = params.url.rstrip("/") or f"http://{params.service.partition('/')[2]}"
-        with self._cluster.tunnel(params.service) if params.service else nullcontext() as place:
-            answer = self._http.request("GET", base + path, connect_to=place, deadline=ctx.deadline)
+        with params.place(self._cluster) as place:
+            answer = self._http.request("GET", params.base + path, connect_to=place, deadline=ctx.deadline)
         try:
             document = json.loads(answer.body)
         except ValueError:

@@ -9,7 +9,7 @@ from engine.core.change import Change
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
 from engine.core.model import StepId
 from engine.core.planning import barrier
-from engine.report.summary import header, savepoint
+from engine.report.summary import STOPPING, header, savepoint
 from engine.report.tally import PhaseTally, local, phases
 from engine.report.text import between, clean, clip, columns, duration, wrap
 
@@ -29,7 +29,6 @@ _RECENT = 3
 _LOW = 12
 """Below so many lines the header is one line."""
 _HINT = "Ctrl-C once: finish what runs, then stop (resumable)"
-_STOPPING = "! stopping: what runs is being finished. Ctrl-C again: leave at once (resumable)"
 
 
 def frame_lines(
@@ -37,7 +36,7 @@ def frame_lines(
 ) -> list[str]:
     """At most `height` lines of at most `width` characters. What does not fit goes in this order: steps to come,
     steps just done, phases far from the running one."""
-    foot = _STOPPING if stopping else _HINT
+    foot = STOPPING if stopping else _HINT
     head = [*wrap(header(view), width, ""), *_way_back(view), ""] if height >= _LOW else [header(view)]
     room = max(2, height - len(head) - 1)
     tallies = phases(view, now)

@@ -11,7 +11,7 @@ from engine.core.change import Verb
 from engine.core.events import Event, EventType
 from engine.core.history import RunView, StepStatus, StepView, fold
 from engine.core.model import StepId
-from engine.report.summary import header, savepoint
+from engine.report.summary import STOPPING, header, savepoint
 from engine.report.tally import phase_label
 from engine.report.text import between, clean, count, duration
 
@@ -56,7 +56,7 @@ class PlainConsole:
 
     def stopping(self) -> None:
         """The user asked to stop. Called from a signal handler: no lock, one write."""
-        self._write(_now(), "! stopping: what runs is being finished. Ctrl-C again: leave at once (resumable)")
+        self._write(_now(), STOPPING)
 
     def close(self) -> None:
         """Nothing to put back."""

@@ -11,6 +11,7 @@ from engine.report import tally
 from engine.report.plan import count_verbs
 from engine.report.text import ago, between, clean, clean_lines, clip, columns, count, duration, wrap
 
+STOPPING = "! stopping: what runs is being finished. Ctrl-C again: leave at once (resumable)"
 _EVIDENCE_PATHS = ("path", "file", "record")
 
 

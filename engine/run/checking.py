@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from engine.core.action import CheckSpec, Context, Finding
-from engine.core.events import Event, EventType
+from engine.core.change import ABSENT, Change, state_to_json
+from engine.core.events import Event, EventType, digest_of
 from engine.core.model import StepId
 from engine.core.parts import Parts
 from engine.errors import RunbookError, TemporaryError
@@ -47,6 +48,12 @@ class Proofs:
         if proof is None or fresh is None or proof.state != state:
             return None
         return proof if now - datetime.fromisoformat(proof.at) <= fresh else None
+
+
+def proved_state(change: Change | None) -> str:
+    """Digest of the state that a step's checks prove: an earlier proof counts for the same one only."""
+    after = {o: d.after or ABSENT for o, d in change.objects.items()} if change else {}
+    return digest_of(state_to_json(after))
 
 
 def run_checks(

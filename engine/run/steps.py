@@ -16,14 +16,14 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 from engine.core.action import Action, Context, Kind
 from engine.core.change import ABSENT, Change, Delta, Fidelity, Outcome, Preimage, State, Verb, state_to_json
 from engine.core.convergence import Decision, Verdict, converge
-from engine.core.events import EventType, digest_of
+from engine.core.events import EventType
 from engine.core.history import StepStatus, StepView
 from engine.core.model import Step, StepId
 from engine.core.parts import Parts
 from engine.core.planning import outside_envelope, with_author
 from engine.core.resolved import Resolved
 from engine.errors import NotYetError, PermanentError, RefusedError, TemporaryError
-from engine.run.checking import Proofs, run_checks
+from engine.run.checking import Proofs, proved_state, run_checks
 from engine.run.environment import EnvironmentRecord
 from engine.run.lease import holder
 from engine.run.recorder import Recorder
@@ -192,9 +192,8 @@ class StepRunner:
         patience: timedelta | None = None,
     ) -> StepStatus:
         specs = [*action.checks(resolved.params), *resolved.verify]
-        state = digest_of(state_to_json({o: d.after or ABSENT for o, d in change.objects.items()} if change else {}))
         ctx = self.parts.context(step, resolved, deadline=self.parts.deadline(patience or step.timeout))
-        run_checks(specs, ctx, self.parts, self.recorder, self.proofs, state)
+        run_checks(specs, ctx, self.parts, self.recorder, self.proofs, proved_state(change))
         return self._finish(step, status, change.reason if change and status is StepStatus.UNCHANGED else "")
 
     def _finish(self, step: Step, status: StepStatus, reason: str) -> StepStatus:

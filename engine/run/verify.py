@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from engine.core.change import ABSENT, state_to_json
-from engine.core.events import EventType, digest_of
+from engine.core.events import EventType
 from engine.core.history import RunStatus, RunView, StepStatus
 from engine.core.model import Step
 from engine.core.planning import Plan
 from engine.errors import CancelledError, RunbookError
-from engine.run.checking import Proofs, run_checks
+from engine.run.checking import Proofs, proved_state, run_checks
 from engine.run.deploy import new_run_id, run_started
 from engine.run.recorder import Recorder
 from engine.run.session import Session
@@ -47,9 +46,8 @@ def _verify(session: Session, recorder: Recorder, plan: Plan, step: Step) -> Non
     try:
         resolved = parts.resolver.resolve(step, {})
         specs = [*parts.actions[step.action].checks(resolved.params), *resolved.verify]
-        state = digest_of(state_to_json({o: d.after or ABSENT for o, d in change.objects.items()}))
         ctx = parts.context(step, resolved, deadline=parts.deadline(_PATIENCE))
-        run_checks(specs, ctx, parts, recorder, Proofs(), state)
+        run_checks(specs, ctx, parts, recorder, Proofs(), proved_state(change))
     except CancelledError:
         raise
     except RunbookError as error:
