@@ -19,7 +19,6 @@ class Settings(BaseModel):
     kube_context_deployer: str = Field("", description="The context that may write; default kube_context.")
     helm_program: str = Field("helm", description="The helm program, version 4.")
 
-    secret_store: str = Field("vault", description="Which store secrets go to.")
     vault_address: str = Field("", description="URL of Vault or OpenBao; empty: through vault_service.")
     vault_service: str = Field("", description="`namespace/service:port`, reached by a port-forward.")
     vault_ca: str = Field("", description="File of the CA that signed its certificate; empty: the system's.")

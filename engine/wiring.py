@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.core.events import Observer
+from engine.core.events import Observer, digest_of
 from engine.core.history import RunView
 from engine.core.redaction import Redactor
 from engine.errors import Diagnostic, FilesError, UsageError
@@ -132,7 +132,7 @@ def open_session(
     return Session(
         environment=environment,
         runbook=loaded.runbook,
-        graph=Graph.of(loaded.runbook),
+        graph=Graph(loaded.runbook),
         planner=planner,
         deployer=deployer,
         journal=journal,
@@ -140,7 +140,7 @@ def open_session(
         launcher=outside.launcher,
         state=state,
         inputs=inputs.digest,
-        variables=_digest(inputs.variables),
+        variables=digest_of(inputs.variables),
         target=outside.target(),
         bind=lambda run_id: inputs.bind(state / "runs" / run_id),
         resources=resources,
@@ -174,12 +174,6 @@ def _registry() -> Registry:
     from engine.registry import ACTION_TYPES, CHECK_TYPES, EVENTS
 
     return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS)
-
-
-def _digest(variables: Mapping[str, Any]) -> str:
-    from engine.core.events import digest_of
-
-    return digest_of(variables)
 
 
 def _utc_now() -> str:

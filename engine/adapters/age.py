@@ -57,16 +57,6 @@ class Age:
                 raise writer.failure from None
             raise
 
-    def proves(self, encrypted: Path) -> int:
-        size = 0
-
-        def count(piece: bytes) -> None:
-            nonlocal size
-            size += len(piece)
-
-        self.decrypt(encrypted, count)
-        return size
-
     def seal(self, document: bytes) -> str:
         import pyrage
 

@@ -123,11 +123,6 @@ def diff(live: Manifest | None, dry: Manifest | None, manager: str) -> tuple[Dif
     return tuple(lines)
 
 
-def taken_from(live: Manifest | None, dry: Manifest | None, manager: str) -> dict[str, str]:
-    """Path -> manager, for each field that another manager set to another value and we would take."""
-    return {line.path: line.note for line in diff(live, dry, manager) if line.note}
-
-
 # --- Secrets ----------------------------------------------------------------------------------------------------
 
 

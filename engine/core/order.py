@@ -50,20 +50,17 @@ class Graph:
                 self._after[other].append(point)
         self.order: tuple[StepId, ...] = self._sorted()
         """Every step, each after all it waits for; as written where that is possible."""
-        self._place = {step: i for i, step in enumerate(self.order)}
-
-    @classmethod
-    def of(cls, runbook: Runbook) -> Graph:
-        """The graph of a runbook."""
-        return cls(runbook)
 
     def ancestors(self, step: StepId) -> frozenset[StepId]:
         """Every step that must be done before this one, directly or not."""
-        return self._reach(step, self._before)
-
-    def dependents(self, step: StepId) -> frozenset[StepId]:
-        """Every step that waits for this one, directly or not."""
-        return self._reach(step, self._after)
+        seen: set[_Point] = set()
+        waiting = list(self._before[_Point("step", step)])
+        while waiting:
+            point = waiting.pop()
+            if point not in seen:
+                seen.add(point)
+                waiting += self._before[point]
+        return frozenset(StepId(p.id) for p in seen if p.kind == "step")
 
     def ready(
         self, done: Collection[StepId], failed: Collection[StepId] = (), running: Collection[StepId] = ()
@@ -81,15 +78,6 @@ class Graph:
             for step in self.order
             if step not in taken and all(passed[other] for other in self._before[_Point("step", step)])
         )
-
-    def reverse(self, steps: Iterable[StepId] | None = None) -> tuple[StepId, ...]:
-        """These steps (all when None) in the order of their rollback: each before everything it waited for."""
-        chosen = self.order if steps is None else steps
-        return tuple(sorted(chosen, key=self._place.__getitem__, reverse=True))
-
-    def unordered(self, one: StepId, other: StepId) -> bool:
-        """May these two run at the same time?"""
-        return one != other and other not in self.ancestors(one) and one not in self.ancestors(other)
 
     def _sorted(self) -> tuple[StepId, ...]:
         """Kahn's algorithm; of what is free the phase points come first, then the step written first."""
@@ -115,22 +103,6 @@ class Graph:
         if len(self._topological) < len(waits):
             raise CycleError(_circle(self._before, {p for p, count in waits.items() if count}))
         return tuple(StepId(p.id) for p in self._topological if p.kind == "step")
-
-    def _reach(self, step: StepId, edges: Mapping[_Point, Iterable[_Point]]) -> frozenset[StepId]:
-        start = _Point("step", step)
-        seen: set[_Point] = set()
-        waiting = list(edges[start])
-        while waiting:
-            point = waiting.pop()
-            if point not in seen:
-                seen.add(point)
-                waiting += edges[point]
-        return frozenset(StepId(p.id) for p in seen if p.kind == "step")
-
-
-def order(runbook: Runbook) -> tuple[StepId, ...]:
-    """Every step in an order that respects what it waits for; as written where that is possible. CycleError."""
-    return Graph(runbook).order
 
 
 def _edges(runbook: Runbook) -> dict[_Point, tuple[_Point, ...]]:

@@ -253,9 +253,6 @@ class Encryption(Protocol):
     def decrypt(self, encrypted: Path, sink: Callable[[bytes], object]) -> None:
         """Decrypt with an identity at hand, in pieces; PermanentError when none fits or the file is damaged."""
 
-    def proves(self, encrypted: Path) -> int:
-        """Decrypt with an identity at hand and count plain bytes; raises PermanentError when no identity fits."""
-
     def seal(self, document: bytes) -> str:
         """A small document, ASCII-armoured, for a preimage."""
 

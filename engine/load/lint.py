@@ -61,7 +61,7 @@ def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registr
     resolver = Resolver(loaded, registry.actions, registry.checks)
     problems = {(p.position, p.message): p for p in found}
     try:
-        graph = Graph.of(loaded.runbook)
+        graph = Graph(loaded.runbook)
     except CycleError:
         return list(problems.values())  # told already
     owners: dict[str, Step] = {}

@@ -296,7 +296,7 @@ def _resolved(reader: _Reader, phase: _Read, known: Mapping[str, _Read], need: s
 
 def _circles(runbook: Runbook, sources: Mapping[StepId, Source]) -> list[Diagnostic]:
     try:
-        Graph.of(runbook)
+        Graph(runbook)
     except CycleError as error:
         if not error.steps:
             first = runbook.phase(error.members[0].removeprefix("phase "))

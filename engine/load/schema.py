@@ -15,11 +15,6 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TEMPLATE = {"type": "string", "pattern": r"\{\{|\{%", "description": "A template."}
 
 
-def first_line(schema: str) -> str:
-    """What a file begins with, so that an editor knows its schema: a path or URL."""
-    return f"# yaml-language-server: $schema={schema}"
-
-
 def runbook_schema() -> dict[str, Any]:
     """Of `runbook.yml`."""
     schema = RunbookFile.model_json_schema()

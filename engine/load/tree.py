@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,13 +71,3 @@ def _walk(folder: Path, within: Path) -> Iterator[tuple[str, Path]]:
             if not os.path.isfile(target):
                 raise UsageError(f"{path} is no file, or a link that leads nowhere")
             yield os.path.relpath(path, base).replace(os.sep, "/"), Path(path)
-
-
-def digest_of_folders(folders: Iterable[Path], within: Path) -> str:
-    """One digest over several folders; a missing one counts as empty."""
-    files = {
-        f"{folder}/{name}": TreeFile(sha256(content), executable)
-        for folder in folders
-        for name, content, executable in (contents(folder, within) if folder.is_dir() else ())
-    }
-    return digest_of_files(files)

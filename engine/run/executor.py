@@ -33,7 +33,7 @@ class Executor:
 
     def __init__(self, runbook: Runbook, parts: Parts, recorder: Recorder, runner: StepRunner) -> None:
         self._runbook, self._parts, self._recorder, self._runner = runbook, parts, recorder, runner
-        self._graph = Graph.of(runbook)
+        self._graph = Graph(runbook)
         self._steps: dict[StepId, Step] = {s.id: s for s in runbook.steps()}
         self._names = {s.id: s.register for s in runbook.steps() if s.register}
         self._failures: dict[StepId, BaseException] = {}

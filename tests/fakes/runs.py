@@ -114,7 +114,7 @@ def session(world: World, book: Runbook, state: Path, kept: Journal, cluster: An
     return Session(
         environment="test",
         runbook=book,
-        graph=Graph.of(book),
+        graph=Graph(book),
         planner=parts,
         deployer=parts,
         journal=kept,
