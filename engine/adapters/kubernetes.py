@@ -89,7 +89,7 @@ class KubernetesCluster:
     def get(self, reference: Reference) -> Manifest | None:
         try:
             resource = self._resource(reference)
-            answer = self._session.json(
+            answer: Manifest = self._session.json(
                 "GET",
                 resource.path(reference.namespace, reference.name),
                 what=str(reference),
@@ -97,7 +97,7 @@ class KubernetesCluster:
             )
         except (GoneError, NotServedError, NamespaceMissingError):
             return None
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     def list(self, api_version: str, kind: str, namespace: str = "", selector: str = "") -> Sequence[Manifest]:
         try:
@@ -129,7 +129,7 @@ class KubernetesCluster:
             query["dryRun"] = "All"
         path = self._resource(reference).path(reference.namespace, reference.name)
         try:
-            answer = self._session.json(
+            answer: Manifest = self._session.json(
                 "PATCH",
                 path,
                 query=query,
@@ -140,7 +140,7 @@ class KubernetesCluster:
             )
         except GoneError as error:  # discovery names the kind, its storage is not up yet
             raise NotServedError(f"kind {reference.kind} ({reference.api_version}) is not served") from error
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     def patch(self, reference: Reference, body: Mapping[str, Any], *, manager: str) -> None:
         self._session.request(
@@ -172,7 +172,7 @@ class KubernetesCluster:
         resource = self._resource(reference)
         try:
             if not resource_version:
-                answer = self._session.json(
+                answer: Manifest = self._session.json(
                     "POST", resource.path(reference.namespace), body=manifest, what=str(reference)
                 )
             else:
@@ -181,7 +181,7 @@ class KubernetesCluster:
                 answer = self._session.json("PUT", path, body=versioned, what=str(reference))
         except (MovedError, GoneError):
             return None
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     # --- Pods ---------------------------------------------------------------------------------------------------
 

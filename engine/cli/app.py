@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; a user's mistake or an outside trouble never ends in a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # a stream that a test put there
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if isinstance(stream, TextIOWrapper):  # not a stream that a test put there
+            stream.reconfigure(errors="replace")
     output = Output("--json" in given, bool({"-v", "--verbose"} & set(given)), "--no-color" in given)
     try:
         code = get_command(app).main(args=given, prog_name="runbook", standalone_mode=False)

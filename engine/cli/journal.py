@@ -81,6 +81,6 @@ def _held(views: Iterable[RunView], named: list[str]) -> list[str]:
     from engine import wiring
     from engine.run.lease import is_held
 
-    state = wiring.find_root(Path.cwd()) / ".runbook"
+    state = wiring.find_root(Path.cwd()) / wiring.STATE
     names = {*named, *(v.environment for v in views)}
     return [name for name in names if name and is_held(state, name)]

@@ -1,4 +1,4 @@
-"""What a step is made of: the contract of an action and of a check. See docs/architecture.md, "Actions"."""
+"""What a step is made of: the contract of an action and of a check. See docs/architecture.md, "Contracts"."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class Inputs(Protocol):
         """The kept copy of a file or folder, named as the runbook names it.
 
         A relative name is looked for in the runbook's folder, then in the project's root. An absolute one (a
-        chart that an earlier step staged) is kept first, content-addressed. Raises UsageError when missing or
-        when the name leads outside.
+        chart that an earlier step staged) is kept at its first use, content-addressed. UsageError when a relative
+        name is missing or leads outside; NotYetError when an absolute one is missing, since an earlier step may make
+        it; PermanentError when the kept copy was changed.
         """
 
     def digest_of(self, name: str) -> str:
-        """SHA-256 over the file, or over the folder's sorted names and contents."""
+        """SHA-256 over the file, or over the folder's sorted names and contents. Raises as `path` does."""
 
 
 class Deadline:
@@ -58,7 +59,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def check(self, doing: str) -> None:
-        """Raise CancelledError or TemporaryError("… did not finish in time") when it is over."""
+        """CancelledError when the user asked to stop, TemporaryError when no time is left; both name what was done."""
         if self._cancelled.is_set():
             raise CancelledError(f"stopped while {doing}")
         if not self.remaining():
@@ -130,8 +131,9 @@ class Finding:
 class Action(Protocol):
     """Brings one thing into its wanted state, proves it, and can take it back.
 
-    Built in wiring.py with the ports it needs. Every method may raise TemporaryError (the executor retries),
-    PermanentError (it does not) and CancelledError; `read` and `plan` also NotYetError.
+    Built in outside.py with the ports it needs. Every method may raise TemporaryError (tried again in the step's turn;
+    while planning it defers the step), PermanentError (final), RefusedError (nothing was changed) and CancelledError;
+    `read` and `plan` also NotYetError, and InDoubtError when only a person can tell what a crash left.
     """
 
     key: ClassVar[str]

@@ -1,4 +1,4 @@
-"""What a plan or a run is carried out with: actions, checks, files, time. Joined in wiring.py."""
+"""What a plan or a run is carried out with: actions, checks, files, time. Joined in outside.py."""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ class Loaded:
 class Joined:
     """Stands where `engine.wiring` does. `inputs` is the digest of the files as they are now."""
 
+    STATE = ".runbook"
+
     def __init__(self, root: Path, world: World, book: Runbook, cluster: Any = None) -> None:
         self.root, self.world, self.book, self.cluster = root, world, book, cluster
         self.inputs = "inputs"
