@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine.adapters.s3_errors import code_of, s3_errors
 from engine.core.action import Deadline
 from engine.core.ports import StoredObject
 from engine.core.redaction import Redactor, Secret
@@ -24,7 +25,6 @@ _UNSET = {
     "NoSuchPublicAccessBlockConfiguration",
     "NoSuchTagSet",
 }
-_TRANSIENT = {"SlowDown", "Throttling", "RequestTimeout", "ServiceUnavailable", "InternalError", "OperationAborted"}
 
 
 class S3:
@@ -59,7 +59,7 @@ class S3:
             try:
                 region = self._client.get_bucket_location(Bucket=name).get("LocationConstraint") or "us-east-1"
             except self._client.exceptions.ClientError as error:
-                if _code(error) in _ABSENT:
+                if code_of(error) in _ABSENT:
                     return None
                 raise
             return {
@@ -82,7 +82,7 @@ class S3:
             try:
                 self._client.create_bucket(Bucket=name, **where)
             except self._client.exceptions.ClientError as error:
-                if _code(error) != "BucketAlreadyOwnedByYou":
+                if code_of(error) != "BucketAlreadyOwnedByYou":
                     raise
 
     def set_bucket(self, name: str, setting: str, value: Any) -> None:
@@ -102,7 +102,7 @@ class S3:
             try:
                 self._client.delete_bucket(Bucket=name)
             except self._client.exceptions.ClientError as error:
-                if _code(error) not in _ABSENT:
+                if code_of(error) not in _ABSENT:
                     raise
 
     # --- objects --------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class S3:
                     for item in page.get("Contents", ())
                 ]
             except self._client.exceptions.ClientError as error:
-                if _code(error) in _ABSENT:
+                if code_of(error) in _ABSENT:
                     return []
                 raise
 
@@ -162,7 +162,7 @@ class S3:
             try:
                 found = self._client.head_object(Bucket=bucket, Key=key)
             except self._client.exceptions.ClientError as error:
-                if _code(error) in _ABSENT:
+                if code_of(error) in _ABSENT:
                     return None
                 raise
         return StoredObject(
@@ -263,7 +263,7 @@ class S3:
         try:
             return dict(get(Bucket=bucket))
         except self._client.exceptions.ClientError as error:
-            if _code(error) in _UNSET:
+            if code_of(error) in _UNSET:
                 return None
             raise
 
@@ -272,37 +272,3 @@ class S3:
             for piece in self._client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_PIECE):
                 deadline.check(f"reading {bucket}/{key}")
                 yield piece
-
-
-@contextmanager
-def s3_errors(doing: str, *, unreachable: type[RunbookError]) -> Iterator[None]:
-    """Translate botocore's errors; `unreachable` is what no answer means here."""
-    from boto3.exceptions import S3UploadFailedError
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
-    from botocore.exceptions import ConnectionError as BotoConnectionError
-
-    try:
-        yield
-    except NoCredentialsError as error:
-        raise PermanentError(f"s3: cannot {doing}: no credentials were found") from error
-    except (HTTPClientError, BotoConnectionError) as error:
-        raise unreachable(f"s3: cannot {doing}: {error}") from error
-    except ClientError as error:
-        raise _answered(doing, error) from error
-    except S3UploadFailedError as error:
-        if isinstance(error.__context__, ClientError):
-            raise _answered(doing, error.__context__) from error
-        raise PermanentError(f"s3: cannot {doing}: {error}") from error
-    except BotoCoreError as error:
-        raise PermanentError(f"s3: cannot {doing}: {error}") from error
-
-
-def _answered(doing: str, error: Any) -> RunbookError:
-    """What an error answer of the service means."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    kind = TemporaryError if status >= 500 or _code(error) in _TRANSIENT else PermanentError
-    return kind(f"s3: cannot {doing}: {_code(error)} ({error.response.get('Error', {}).get('Message', '')})")
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
