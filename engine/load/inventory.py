@@ -55,7 +55,7 @@ def load_environment(root: Path, name: str, cache: Path, extra: Mapping[str, Any
     """
     there = environments(root)
     if name not in there:
-        known = f"there are: {listed(there)}" if there else f"{FOLDER}/ holds none; `runbook init` makes one"
+        known = f"there are: {listed(there)}" if there else f"{FOLDER}/ holds none: write {FOLDER}/NAME/hosts.yml"
         raise UsageError(f'no environment "{name}"{guess(name, there)}; {known}')
     folder = root / FOLDER / name
     listing = _listing(root, folder, cache)

@@ -114,7 +114,7 @@ def choose(root: Path, name: str | None, variables: Mapping[str, Any]) -> str:
     if wanted is None:
         if len(there) == 1:
             return there[0]
-        hint = "say which, or set the variable `runbook` in the inventory" if there else "`runbook init` makes one"
+        hint = "say which, or set the variable `runbook` in the inventory" if there else f"write {FOLDER}/NAME/{FILE}"
         raise UsageError(f"{FOLDER}/ holds {len(there) or 'no'} runbooks ({listed(there)}): {hint}")
     if wanted not in there:
         raise UsageError(f'no runbook "{wanted}"{guess(str(wanted), there)}; {FOLDER}/ holds: {listed(there)}')

@@ -126,7 +126,7 @@ def _barriers(view: RunView) -> list[str]:
 
 def _verifying(view: RunView) -> list[str]:
     commands = [
-        ("runbook audit", "verifies the chain"),
+        ("runbook history", "verifies the chain, as whatever opens the journal does"),
         (f"runbook show {clean(view.id)}", "the run as the journal tells it, to its end"),
         (f"runbook verify {clean(view.environment)}", "runs the checks again"),
     ]
