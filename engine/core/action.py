@@ -74,8 +74,8 @@ class Deadline:
         return self._cancelled.is_set()
 
 
-def _silent(_line: str) -> None:
-    return None
+def silent(_line: str) -> None:
+    """Progress that nobody sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Context:
     """Rendered `unless` checks, for an action that may be skipped by looking."""
     undo_params: Any = None
     """Rendered `undo:` of the step, for an action whose way back the author writes."""
-    progress: Callable[[str], None] = _silent
+    progress: Callable[[str], None] = silent
     """One line for the live display: what is waited for, how far it is."""
     resuming: bool = False
     """An earlier process of this run left an open intent for this step."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Event
 
-from engine.core.action import Action, Check, Context, Deadline, Inputs
+from engine.core.action import Action, Check, Context, Deadline, Inputs, silent
 from engine.core.events import Observer
 from engine.core.model import Step
 from engine.core.resolved import Resolved, Resolver
@@ -30,6 +30,12 @@ class Parts:
         """From now on, or until the user asks to stop."""
         return Deadline.after(within, self.cancelled)
 
+    def failure(self, step: Step, error: BaseException) -> str:
+        """An error as it may be kept: of a sensitive step its words may quote what it put out."""
+        if step.sensitive:
+            return f"{step.id}: {type(error).__name__}; its words are not kept, the step is `sensitive`"
+        return self.redact(str(error))
+
     def context(
         self,
         step: Step,
@@ -50,6 +56,6 @@ class Parts:
             variables=resolved.variables,
             unless=resolved.unless,
             undo_params=resolved.undo,
-            progress=lambda line: self.observer.progress(step.id, self.redact(line)),
+            progress=silent if step.sensitive else lambda line: self.observer.progress(step.id, self.redact(line)),
             resuming=resuming,
         )

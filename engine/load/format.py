@@ -84,7 +84,7 @@ class Keywords(BaseModel):
         None, min_length=1, description="Why there is no way back. A barrier for rollback."
     )
     on_failure: OnFailure | None = Field(None, strict=False, description="Instead of the phase's.")
-    sensitive: bool = Field(False, description="What it puts out is secret.")
+    sensitive: bool = Field(False, description="What it puts out is secret: shown and kept nowhere.")
 
 
 class PhaseFile(BaseModel):

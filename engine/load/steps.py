@@ -122,6 +122,10 @@ class StepReader:
 
     def _turns(self, keywords: Keywords, route: Route) -> list[tuple[str, Any]]:
         """Key and item of every turn; one turn with an empty key when there is no loop."""
+        if keywords.register_ and keywords.sensitive:
+            self._problem(
+                (*route, "register"), '"register" in a "sensitive" step: what it puts out is kept nowhere', key=True
+            )
         if keywords.loop is None:
             if keywords.key is not None:
                 self._problem((*route, "key"), '"key" belongs to a "loop"', key=True)

@@ -98,7 +98,9 @@ class Executor:
             return
         self._failures[step_id] = error
         self._recorder.record(
-            EventType.STEP_FAILED, step_id, {"error": self._parts.redact(str(error)), "kind": type(error).__name__}
+            EventType.STEP_FAILED,
+            step_id,
+            {"error": self._parts.failure(self._steps[step_id], error), "kind": type(error).__name__},
         )
 
     def _close_phases(self) -> None:

@@ -58,7 +58,7 @@ def rollback(
         except CancelledError:
             raise
         except RunbookError as error:
-            recorder.record(EventType.UNDO_FAILED, step.id, {"error": parts.redact(str(error))})
+            recorder.record(EventType.UNDO_FAILED, step.id, {"error": parts.failure(step, error)})
             complete = False
         else:
             recorder.record(EventType.UNDONE, step.id, {"detail": detail})

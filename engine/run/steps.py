@@ -175,7 +175,7 @@ class StepRunner:
             step.id,
             {
                 "summary": outcome.summary,
-                "outputs": dict(outcome.outputs),
+                "outputs": {} if step.sensitive else dict(outcome.outputs),
                 "evidence": dict(outcome.evidence),
                 "change": refined.to_json() if refined is not change else None,
                 "after": state_to_json(live),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +80,27 @@ def test_residue_stays(tmp_path: Path) -> None:
     assert view.status is RunStatus.ROLLED_BACK
     assert world.things == {"a": "a-new"}
     assert view.steps[StepId("one/a")].undo_detail == "kept a"
+
+
+def test_what_a_sensitive_step_puts_out_is_kept_nowhere(tmp_path: Path) -> None:
+    told: list[str] = []
+    secret = step("a", sensitive=True, more={"value": "hunter2-hunter2"})
+    world = World(broken={"b": PermanentError("it said hunter2-hunter2"), "undo a": PermanentError("hunter2-hunter2")})
+    opened = session(world, runbook(("one", [secret, step("b", sensitive=True)])), tmp_path, journal(tmp_path / "j.db"))
+    view = deploy(opened, make_plan(opened))
+    assert view.status is RunStatus.ROLLBACK_INCOMPLETE
+    kinds = {e.type: str(e.data) for e in opened.journal.events()}
+    assert "'outputs': {}" in kinds[EventType.OUTCOME]
+    assert "its words are not kept" in kinds[EventType.STEP_FAILED]
+    assert "its words are not kept" in kinds[EventType.UNDO_FAILED]
+    assert not [k for k in (EventType.OUTCOME, EventType.STEP_FAILED, EventType.UNDO_FAILED) if "hunter2" in kinds[k]]
+    observer = SimpleNamespace(progress=lambda _step, line: told.append(line))
+    parts = replace(opened.deployer, observer=observer)
+    resolved = parts.resolver.resolve(secret, {})
+    parts.context(secret, resolved).progress("hunter2")
+    assert told == []
+    parts.context(step("c"), resolved).progress("seen")
+    assert told == ["seen"]
 
 
 def test_on_failure_stop_leaves_all_as_it_is(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ steps:
     assert [(p.id, p.title, p.needs) for p in book.runbook.phases] == [("one", "One", ()), ("two", "Two", ("one",))]
 
 
+def test_a_sensitive_step_registers_nothing(tmp_path: Path) -> None:
+    text = "phase: p\nsteps:\n  - {id: s, sensitive: true, register: out, echo: {text: x}}\n"
+    with pytest.raises(FilesError, match=r"p\.yml:3:\d+  \"register\" in a \"sensitive\" step"):
+        loaded(tmp_path, p=text)
+
+
 def test_a_loop_has_a_bound(tmp_path: Path) -> None:
     text = "phase: p\nsteps:\n  - {id: l, loop: '{{ range(1001) }}', key: item, echo: {text: x}}\n"
     with pytest.raises(FilesError, match=r"p\.yml:3:\d+  a loop of 1001 turns: at most 1000 are possible"):
@@ -134,7 +140,6 @@ steps:
     on_failure: ask
     irreversible: gone is gone
     sensitive: true
-    register: out
     when: [greeting == 'hello', who is defined]
 """
     book = loaded(tmp_path, p=text)
@@ -147,7 +152,7 @@ steps:
     )
     assert step.when == "(greeting == 'hello') and (who is defined)"
     assert (step.tags, step.retries, step.on_failure) == ({"a", "b"}, 3, OnFailure.ASK)
-    assert (step.irreversible, step.sensitive, step.register) == ("gone is gone", True, "out")
+    assert (step.irreversible, step.sensitive) == ("gone is gone", True)
     assert str(step.position) == "runbooks/shop/phases/p.yml:7:5"
 
 
