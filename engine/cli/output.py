@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -61,11 +62,13 @@ class Output:
 
 
 def _write(stream: TextIO, lines: Iterable[str], colour: bool) -> None:
-    """Write and flush. A reader that went away (`| head`) ends the writing, not the command."""
+    """Write and flush. A reader that went away (`| head`, a closed terminal) ends the writing, not the command."""
     try:
         for line in lines:
             stream.write(paint(line, colour) + "\n")
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes again at exit; the null device takes that quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if error.errno not in (errno.EPIPE, errno.EIO):  # a full disk: who asked for the answer has not got it
+            raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -225,3 +227,20 @@ def test_a_reader_that_goes_away_ends_the_writing_only(tmp_path):
         _, err = child.communicate(timeout=30)
     assert child.returncode == 0
     assert err == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EPIPE, 0), (errno.EIO, 0), (errno.ENOSPC, 5)])
+def test_an_answer_that_nobody_takes(joined, monkeypatch, capfd, number, code):
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(number, os.strerror(number))
+
+        def fileno(self) -> int:
+            return spare
+
+    spare = os.open(os.devnull, os.O_WRONLY)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert main(["status"]) == code
+    err = capfd.readouterr().err
+    assert ("No space left on device" in err) == (code == 5)
+    assert "mistake" not in err
