@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,14 @@ from engine.load.runbook import LoadedRunbook, choose, read_runbook
 FILE_MARK = "runbook-file"
 """A field of a Params model with this in its `json_schema_extra` names a file or folder of the project."""
 
-Hook = Callable[[Any], Sequence[str]]
-"""An action's own warnings about raw parameters."""
-
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The keys a runbook may use: Params models of actions and checks, which actions are events, and hooks."""
+    """The keys a runbook may use: Params models of actions and checks, and which actions are events."""
 
     actions: Mapping[str, type]
     checks: Mapping[str, type]
     events: Collection[str] = ()
-    hooks: Mapping[str, Hook] | None = None
 
 
 def lint(root: Path, runbook: str | None, environment: str | None, registry: Registry, cache: Path) -> list[Diagnostic]:
@@ -137,7 +133,4 @@ def _warnings(loaded: LoadedRunbook, step: Step, registry: Registry) -> Iterator
     source = loaded.sources[step.id]
     if step.action in registry.events and step.fresh is None:
         message = f'"{step.action}" happens in every run: say `fresh: 24h` if earlier evidence may count'
-        yield source.document.problem((*source.route, step.action), message, key=True, severity="warning")
-    hook = (registry.hooks or {}).get(step.action)
-    for message in hook(step.params) if hook else ():
         yield source.document.problem((*source.route, step.action), message, key=True, severity="warning")
