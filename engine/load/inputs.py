@@ -64,6 +64,7 @@ class KeptInputs:
         total = {**files, f"../{_VARIABLES}": TreeFile(sha256(values), False)}
         digest = sha256(f"{runbook}\0{digest_of_files(total)}".encode())
         listing = {"runbook": runbook, "files": {n: f.to_json() for n, f in sorted(files.items())}}
+        _private(state)
         _write_once(
             state / _FOLDER / digest,
             {
@@ -226,6 +227,14 @@ def _read(path: Path, within: Path) -> dict[str, TreeFile]:
 
 def _digest(files: Mapping[str, TreeFile]) -> str:
     return files[""].digest if set(files) == {""} else digest_of_files(files)
+
+
+def _private(state: Path) -> None:
+    """Variables lie below it: only its owner may look in. UsageError when it cannot be made."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the run's files cannot be kept in {state}: {error.strerror}") from error
 
 
 def _write_once(target: Path, files: Mapping[str, tuple[bytes, bool]]) -> None:

@@ -130,7 +130,8 @@ def _version(program: Path) -> str:
 
 
 def _keep(kept: Path, answer: Mapping[str, Any]) -> None:
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # else the state folder were open to all
+    kept.parent.mkdir(mode=0o700, exist_ok=True)
     part = kept.with_name(f".{kept.name}.{secrets.token_hex(4)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -43,6 +43,11 @@ def keep(root: Path, state: Path, variables: object = None) -> KeptInputs:
     return KeptInputs.snapshot(state, root, "runbooks/shop", NAMES, {"v": variables})
 
 
+def test_what_is_kept_is_for_its_owner_only(root: Path, state: Path) -> None:
+    keep(root, state)
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_copy_that_edits_do_not_reach(root: Path, state: Path) -> None:
     kept = keep(root, state, {"b": 1, "a": "ü"})
     chart = kept.path("charts/web")

@@ -80,6 +80,7 @@ def test_the_second_time_ansible_is_not_started(root: Path, tmp_path: Path, requ
     assert load_environment(root, "dev", tmp_path / "cache") == first
     kept = list((tmp_path / "cache").iterdir())
     assert [oct(p.stat().st_mode)[-3:] for p in kept] == ["600"]
+    assert oct((tmp_path / "cache").stat().st_mode)[-3:] == "700"
     (root / "inventories" / "dev" / "group_vars" / "all.yml").write_text("domain: other\n")
     with pytest.raises(AssertionError, match="Ansible was started"):
         load_environment(root, "dev", tmp_path / "cache")
