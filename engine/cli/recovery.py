@@ -10,7 +10,7 @@ import typer
 from engine.cli import options as o
 from engine.cli.opening import journal_events, opened
 from engine.cli.output import Output
-from engine.core.history import RunView, StepStatus, runs
+from engine.core.history import RunView, runs
 from engine.core.model import StepId
 from engine.errors import RefusedError, UsageError
 
@@ -56,7 +56,7 @@ def rollback(
     view = _to_take_back(runs(events), environment, run_id)
     past = [e for e in events if e.run == view.id]
     with opened(output, environment, view=view, past=past, no_input=no_input) as work:
-        undo = [s for s in view.steps.values() if s.intents and s.status is not StepStatus.UNDONE]
+        undo = [s for s in view.steps.values() if s.stands]
         kept = [obj for s in undo if s.change for obj in s.change.residue]
         stays = f" Stays on purpose: {', '.join(kept)}." if kept else ""
         names = ", ".join(s.id for s in reversed(undo))
@@ -127,7 +127,7 @@ def _nothing_to_resume(output: Output, environment: str, views: dict[str, RunVie
 def _to_take_back(views: dict[str, RunView], environment: str, run_id: str) -> RunView:
     """The run a rollback means. RefusedError when it is unfinished or changed nothing that stands."""
     mine = [v for v in views.values() if v.kind == "deploy" and v.environment == environment]
-    standing = [v for v in mine if any(s.intents and s.status is not StepStatus.UNDONE for s in v.steps.values())]
+    standing = [v for v in mine if any(s.stands for s in v.steps.values())]
     if run_id and run_id not in {v.id for v in mine}:
         known = ", ".join(v.id for v in mine[-5:]) or "none"
         raise UsageError(f"{environment} has no run {run_id} (the last ones: {known}). Nothing was touched.")

@@ -90,6 +90,11 @@ class StepView:
     undo_detail: str = ""
 
     @property
+    def stands(self) -> bool:
+        """It began to act, and was not taken back since."""
+        return self.intents > 0 and self.status is not StepStatus.UNDONE
+
+    @property
     def verb(self) -> Verb:
         return self.change.verb if self.change else Verb.NONE
 

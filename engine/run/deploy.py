@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from engine.core.action import Deadline
 from engine.core.events import EventType
-from engine.core.history import RunView, StepStatus, runs
+from engine.core.history import RunView, runs
 from engine.core.model import StepId
 from engine.core.planning import Plan
 from engine.errors import RefusedError
@@ -55,8 +55,9 @@ def rollback_run(session: Session, view: RunView) -> RunView:
     """Take a finished run back, all of it, from its kept inputs. Data that was announced as residue stays."""
     with lease(session.state, session.environment, view.id, view.started):
         session.journal.verify()
-        newer = list(runs(session.journal.events()).values())
-        later = [v.id for v in newer[[v.id for v in newer].index(view.id) + 1 :] if _deployed(v, view.environment)]
+        views = list(runs(session.journal.events()).values())
+        newer = views[[v.id for v in views].index(view.id) + 1 :]
+        later = [v.id for v in newer if _deployed(v, view.environment)]
         if later:
             raise RefusedError(
                 f"run {view.id} is not the last of {view.environment}: roll back {', '.join(reversed(later))} first"
@@ -70,11 +71,7 @@ def rollback_run(session: Session, view: RunView) -> RunView:
 
 def _deployed(view: RunView, environment: str) -> bool:
     """A later deploy that changed something and stands."""
-    return (
-        view.kind == "deploy"
-        and view.environment == environment
-        and any(s.intents and s.status is not StepStatus.UNDONE for s in view.steps.values())
-    )
+    return view.kind == "deploy" and view.environment == environment and any(s.stands for s in view.steps.values())
 
 
 def adopt(session: Session) -> str:

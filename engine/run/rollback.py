@@ -8,7 +8,7 @@ from typing import Any
 from engine.core.change import Change, Preimage, Verb
 from engine.core.convergence import Decision, undo_verdict
 from engine.core.events import EventType
-from engine.core.history import StepStatus, StepView
+from engine.core.history import StepView
 from engine.core.model import Step, StepId
 from engine.core.parts import Parts
 from engine.errors import CancelledError, RunbookError
@@ -18,11 +18,7 @@ from engine.run.steps import StepRunner
 
 def to_undo(order: Sequence[Step], views: Mapping[StepId, StepView], savepoints: Sequence[str]) -> list[Step]:
     """What must be taken back, in the order to do it: every step with an intent in this run, outside savepoints."""
-    return [
-        step
-        for step in reversed(order)
-        if views[step.id].intents and step.phase not in savepoints and views[step.id].status is not StepStatus.UNDONE
-    ]
+    return [step for step in reversed(order) if views[step.id].stands and step.phase not in savepoints]
 
 
 def rollback(
