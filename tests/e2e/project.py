@@ -137,6 +137,16 @@ class Project:
         rows = self._rows("select run from events where sequence > ? and type = 'run-started'", sequence)
         return rows[0][0] if rows else ""
 
+    def journal_is_free(self) -> bool:
+        """Nobody is in the middle of a write."""
+        with closing(sqlite3.connect(self._journal, timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("begin immediate")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("rollback")
+            return True
+
     @property
     def _journal(self) -> Path:
         return self.root / STATE / "journal.db"

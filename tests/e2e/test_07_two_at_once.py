@@ -3,6 +3,7 @@
 import getpass
 import signal
 import socket
+import time
 
 import pytest
 
@@ -18,7 +19,7 @@ def halted(platform, lab, tmp_path):
     before = platform.sequence()
     process = platform.start("deploy", "local", "--no-input", log=tmp_path / "first.log")
     run = platform.await_run(process, before, 3)
-    process.send_signal(signal.SIGSTOP)
+    stop(process, platform)
     assert process.poll() is None, (tmp_path / "first.log").read_text()
     try:
         yield run, process
@@ -27,6 +28,15 @@ def halted(platform, lab, tmp_path):
         code = process.wait(timeout=600)
     assert code == 0, (tmp_path / "first.log").read_text()
     assert platform.plan() == []
+
+
+def stop(process, platform) -> None:
+    """Between two writes of its journal: what is stopped inside of one keeps every other reader of it out."""
+    process.send_signal(signal.SIGSTOP)
+    while process.poll() is None and not platform.journal_is_free():
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)  # for it to finish the write
+        process.send_signal(signal.SIGSTOP)
 
 
 def test_a_second_deploy_is_refused_and_told_who_holds_the_environment(halted, platform, lab, tmp_path):

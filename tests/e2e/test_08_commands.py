@@ -64,7 +64,7 @@ def test_mistakes_come_all_at_once_with_their_places_and_a_guess(platform, tmp_p
     phases = "runbooks/belizechain/phases"
     broken.edit(f"{phases}/03-base.yml", "needs: [postgresql]", "needs: [postgresq]")
     broken.edit(f"{phases}/06-monitoring.yml", "  - id: prometheus\n", "  - id: prometheus\n    timout: 5m\n")
-    broken.edit(f"{phases}/02-secrets.yml", "redis-credentials}", "redis-credentails}")
+    broken.edit(f"{phases}/02-secrets.yml", "needs: [external-secrets-crds]", "needs: [external-secrets-crd]")
 
     for command in (("lint", "local"), ("deploy", "local", "--no-input"), ("plan", "local")):
         text = broken.runbook(*command)
@@ -73,7 +73,7 @@ def test_mistakes_come_all_at_once_with_their_places_and_a_guess(platform, tmp_p
         for file, guess in (
             ("03-base", "postgresql"),
             ("06-monitoring", "timeout"),
-            ("02-secrets", "redis-credentials"),
+            ("02-secrets", "external-secrets-crds"),
         ):
             assert re.search(rf'{file}\.yml:\d+:\d+ .*did you mean "{guess}"', told), told
         program = broken.runbook(*command, "--json")
