@@ -16,6 +16,7 @@ from engine.core.events import GENESIS, SCHEMA, Event, EventType, canonical, eve
 from engine.core.model import StepId
 from engine.errors import PermanentError, RefusedError
 
+_PATIENCE = 30  # seconds for another process that writes
 _TABLES = """
 create table if not exists meta (key text primary key, value text not null) strict;
 create table if not exists events (
@@ -42,7 +43,8 @@ class Journal:
 
     Safe for several threads, and for several processes: runs of two environments may write side by side.
 
-    Raises RefusedError when an event was altered or is missing, PermanentError when the disk does not take a write.
+    Raises RefusedError when an event was altered or is missing, PermanentError when the disk does not take a write or
+    another process stays in the middle of one.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], str], redact: Callable[[Any], Any]) -> None:
@@ -107,11 +109,14 @@ class Journal:
         self._connection.close()
 
     def _identity(self) -> str:
-        with self._writing():
-            self._connection.execute(
-                "insert or ignore into meta values ('id', ?), ('schema', ?)", (secrets.token_hex(8), str(SCHEMA))
-            )
-        row = self._connection.execute("select value from meta where key = 'id'").fetchone()
+        """Made once. It is read before it is written: whoever only looks does not wait for a writer."""
+        query = "select value from meta where key = 'id'"
+        if (row := self._connection.execute(query).fetchone()) is None:
+            with self._writing():
+                self._connection.execute(
+                    "insert or ignore into meta values ('id', ?), ('schema', ?)", (secrets.token_hex(8), str(SCHEMA))
+                )
+            row = self._connection.execute(query).fetchone()
         return str(row["value"])
 
     def _newest(self) -> tuple[int, str]:
@@ -147,9 +152,10 @@ class Journal:
             with self._connection:
                 yield
         except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            what = "let the other process that writes it end" if busy else "free the disk"
             raise PermanentError(
-                f"journal {self.path}: cannot write ({error}). Nothing further was done; free the disk, "
-                "then `runbook resume`."
+                f"journal {self.path}: cannot write ({error}). Nothing further was done; {what}, then `runbook resume`."
             ) from error
 
 
@@ -158,7 +164,7 @@ def _open(path: Path) -> sqlite3.Connection:
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     try:
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+        connection = sqlite3.connect(path, check_same_thread=False, timeout=_PATIENCE, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")

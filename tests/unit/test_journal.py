@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from engine.core.events import EventType
-from engine.errors import RefusedError
+from engine.errors import PermanentError, RefusedError
 from tests.fakes.runs import journal
 
 
@@ -109,3 +110,23 @@ def test_a_failed_write_leaves_nothing_and_the_journal_usable(path: Path) -> Non
         kept.append(EventType.CHECKED, "run", "p/s", {"not JSON": object()})
     kept.append(EventType.CHECKED, "run", "p/s", {})
     assert kept.verify() == 1
+
+
+def test_what_the_file_system_refuses_is_no_damage(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(PermanentError, match="must be writable"):
+        journal(path)
+
+
+def test_whoever_looks_does_not_wait_for_a_writer_that_hangs(path: Path) -> None:
+    fill(path)
+    hanging = sqlite3.connect(path, isolation_level=None)
+    hanging.execute("begin immediate")
+    begun = time.monotonic()
+    kept = journal(path)
+    assert len(kept.events()) == 5
+    assert time.monotonic() - begun < 10, "SQLite would have waited for 30 s"
+    kept._connection.execute("pragma busy_timeout = 0")
+    with pytest.raises(PermanentError, match="let the other process that writes it end"):
+        kept.append(EventType.CHECKED, "run", "p/s", {})
+    hanging.close()
