@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -35,10 +36,15 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; a user's mistake or an outside trouble never ends in a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # not a stream that a test put there
             stream.reconfigure(errors="replace")
     output = Output("--json" in given, bool({"-v", "--verbose"} & set(given)), "--no-color" in given)
+    try:
+        os.getcwd()
+    except OSError:
+        return _failed(output, UsageError("the working directory is gone: go to a folder that exists"))
     try:
         code = get_command(app).main(args=given, prog_name="runbook", standalone_mode=False)
     except typer.Abort:
@@ -50,6 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 (the last place: nothing else may end in a bare traceback)
         return _failed(output, _defect(error))
     return code if isinstance(code, int) else 0
+
+
+def _standard_streams() -> None:
+    """Python leaves out those that were closed (`>&-`): then nobody reads, and there is nothing to be read."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
 
 
 def _version(wanted: bool) -> None:

@@ -38,6 +38,12 @@ create trigger if not exists no_delete before delete on events
 """
 
 
+_NOT_DAMAGED = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+)
+"""What the file system refuses: the journal itself may be whole."""
+
+
 class Journal:
     """Events in SQLite (WAL, synchronous=FULL, mode 0600).
 
@@ -170,9 +176,9 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("pragma synchronous = full")
         connection.executescript(_TABLES)
     except sqlite3.DatabaseError as error:
-        if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK)):
+        if error.sqlite_errorcode & 0xFF in _NOT_DAMAGED:
             raise PermanentError(
-                f"journal {path}: {error}. It and its folder must be writable, also to look: act as their owner."
+                f"journal {path}: {error}. It and its folder must be writable, also to look, with room on the disk."
             ) from error
         raise RefusedError(f"journal {path}: {error}. Restore it from a backup, or move it aside.") from error
     return connection

@@ -244,3 +244,19 @@ def test_an_answer_that_nobody_takes(joined, monkeypatch, capfd, number, code):
     err = capfd.readouterr().err
     assert ("No space left on device" in err) == (code == 5)
     assert "mistake" not in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_no_exit_code(tmp_path, closed):
+    line = f'exec "{sys.executable}" -m engine status {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(HERE)}, check=False
+    )
+    assert done.returncode == 64  # no project here
+
+
+def test_a_working_directory_that_is_gone(tmp_path):
+    line = f'mkdir x && cd x && rmdir ../x && exec "{sys.executable}" -m engine status'
+    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (64, "✗ the working directory is gone: go to a folder that exists\n")
