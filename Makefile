@@ -31,6 +31,7 @@ check: venv     ## format, lint, types, import contracts, unit and golden tests:
 	$(BIN)/pytest -q tests/unit tests/golden
 
 # As root the local cluster is built first; without root what needs it is skipped, and said.
+# RUNBOOK_KILLS=20 kills more deploys than the usual 5; RUNBOOK_CLEAN_LAB=1 also tests that the cluster goes away whole.
 test: venv      ## every test, on the local cluster
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory lab; fi
 	$(BIN)/pytest --durations=15 tests/unit tests/golden tests/contract tests/crash tests/e2e
