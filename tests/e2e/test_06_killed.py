@@ -7,6 +7,8 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -78,24 +80,41 @@ def test_killed_anywhere_it_ends_where_the_undisturbed_run_does(undisturbed, pla
     print(f"seed {SEED}, kill {number}: at event {moment} of {undisturbed.events}, run {run or 'not begun'}")
     if edit:
         assert run
-        project.edit(VALUES, GOOD, MISSING)
-    done = project.runbook("resume", "local", "--no-input", "--json")
-    if not run:
-        assert done.exit == 0, done
-        assert done.run is None, "nothing was begun, so there is nothing to go on with"
-        done = project.runbook("deploy", "local", "--no-input", "--json")
+        with edited(project):
+            recovered(project, run)
+            (waiting,) = (c for c in project.plan() if c["step"] not in EVENTS)
+            assert waiting["step"] == PAKIT, "the edit waits for the next deploy"
+    else:
+        run = recovered(project, run)
 
-    assert done.exit == 0, done
-    assert done.run is None or (done.run["status"], done.run["id"]) == ("succeeded", run or done.run["id"])
-    happened_once(project, run or done.run["id"])
+    happened_once(project, run)
     assert len(objects_in("backups", "belizechain/") - dumps) == 1
     assert len(set((project.root / RECORDS).iterdir()) - records) == 1
     assert lab.at_rest(lab.declared) == undisturbed.declared
     assert platform.plan() == []
-    if edit:
-        (waiting,) = (c for c in project.plan() if c["step"] not in EVENTS)
-        assert waiting["step"] == PAKIT, "the edit waits for the next deploy"
+
+
+@contextmanager
+def edited(project: Project) -> Iterator[None]:
+    """The working tree asks for an image that does not exist."""
+    project.edit(VALUES, GOOD, MISSING)
+    try:
+        yield
+    finally:
         project.edit(VALUES, MISSING, GOOD)
+
+
+def recovered(project: Project, run: str) -> str:
+    """Do what a person does after a crash: resume, and where nothing had begun, deploy. The run that ended."""
+    done = project.runbook("resume", "local", "--no-input", "--json")
+    assert done.exit == 0, done
+    if run:
+        assert done.run is None or (done.run["id"], done.run["status"]) == (run, "succeeded")
+        return run
+    assert done.run is None, "nothing was begun, so there is nothing to go on with"
+    done = project.runbook("deploy", "local", "--no-input", "--json")
+    assert done.exit == 0, done
+    return done.run["id"]
 
 
 def killed(project: Project, moment: int, later: float, log) -> str:
