@@ -11,7 +11,7 @@ from engine.core.change import ABSENT, Change, state_to_json
 from engine.core.events import Event, EventType, digest_of
 from engine.core.model import StepId
 from engine.core.parts import Parts
-from engine.errors import RunbookError, TemporaryError
+from engine.errors import CancelledError, RunbookError, TemporaryError
 from engine.run.recorder import Recorder
 
 _PAUSE = 0.5  # seconds between two looks
@@ -78,14 +78,18 @@ def run_checks(
 
 
 def await_finding(spec: CheckSpec, ctx: Context, parts: Parts) -> Finding:
-    """Look until the check passes, cannot pass any more, or the step's deadline is over."""
+    """Look until the check passes, cannot pass any more, or the step's deadline is over. CancelledError."""
     check = parts.checks[spec.family]
     while True:
         try:
             finding = check.run(spec.params, ctx)
         except TemporaryError as error:
             finding = Finding(False, str(error))
-        if finding.ok or finding.final or not ctx.deadline.remaining() or ctx.deadline.cancelled:
+        if finding.ok or finding.final:
+            return finding
+        if ctx.deadline.cancelled:  # neither passed nor failed: `resume` looks again
+            raise CancelledError(f"stopped while waiting for check {spec.family}: {finding.saw}")
+        if not ctx.deadline.remaining():
             return finding
         ctx.progress(f"check {spec.family}: {finding.saw}")
         ctx.deadline.wait(_PAUSE)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
 
-from engine.core.action import Action, Context, Kind
+from engine.core.action import Action, Context, Deadline, Kind
 from engine.core.change import ABSENT, Change, Delta, Fidelity, Outcome, Preimage, State, Verb, state_to_json
 from engine.core.convergence import Decision, Verdict, converge
 from engine.core.events import EventType
@@ -131,6 +131,8 @@ class StepRunner:
             {"verdict": Decision.APPLY.value, "preimage": preimage.to_json(), "key": ctx.key, "resuming": ctx.resuming},
         )
         self.fence(step)
+        # What is begun is finished: the user's first wish to stop only keeps the next step from starting.
+        ctx = replace(ctx, deadline=Deadline(ctx.deadline.remaining()))
         attempts = step.retries + 1 if action.kind is Kind.EVENT else max(step.retries + 1, _STATE_ATTEMPTS)
         retrying = self._patiently(ctx, ctx.deadline.remaining(), attempts, step.delay.total_seconds())
         outcome = retrying(action.apply, resolved.params, change, ctx)

@@ -7,16 +7,18 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from engine.core.action import Finding
 from engine.core.change import Fidelity, Verb
 from engine.core.events import EventType
 from engine.core.history import RunStatus, RunView, StepStatus, runs
 from engine.core.model import OnFailure, Runbook, StepId
 from engine.core.planning import PlanError
 from engine.errors import PermanentError, RefusedError, TemporaryError
-from engine.run.deploy import deploy
+from engine.run.deploy import deploy, resume
 from engine.run.planner import make_plan
 from tests.fakes.runs import journal, runbook, session, step
 from tests.fakes.world import World
@@ -213,3 +215,43 @@ def test_a_stopped_run_leaves_steps_pending(tmp_path: Path) -> None:
     assert view.steps[StepId("one/a")].status is StepStatus.PENDING
     assert view.exit_code == 130
     assert world.effects == []
+
+
+def test_what_is_begun_is_finished_when_the_user_asks_to_stop(tmp_path: Path) -> None:
+    world = World()
+    opened = session(world, runbook(("one", [step("a"), step("b")])), tmp_path, journal(tmp_path / "journal.db"))
+    action = opened.deployer.actions["thing"]
+    apply = action.apply
+
+    def asked_meanwhile(params: Any, change: Any, ctx: Any) -> Any:
+        opened.deployer.cancelled.set()
+        ctx.deadline.check("in the middle of it")
+        return apply(params, change, ctx)
+
+    action.apply = asked_meanwhile  # type: ignore[method-assign]
+    view = deploy(opened, make_plan(opened))
+    assert view.status is RunStatus.STOPPED
+    assert world.effects == [("set", "a")]
+    assert not view.steps[StepId("one/a")].open_intent
+
+
+def test_a_check_that_is_waited_for_is_no_failure_when_the_user_asks_to_stop(tmp_path: Path) -> None:
+    world = World()
+    params = {"name": "a", "value": "v", "check": True}
+    book = runbook(("one", [step("a", params=params)]))
+    opened = session(world, book, tmp_path, journal(tmp_path / "journal.db"))
+    plan = make_plan(opened)
+    check = opened.deployer.checks["thing"]
+    run = check.run
+
+    def not_yet(params: Any, ctx: Any) -> Finding:
+        opened.deployer.cancelled.set()
+        return Finding(False, "not yet")
+
+    check.run = not_yet  # type: ignore[method-assign]
+    view = deploy(opened, plan)
+    assert (view.status, view.failure) == (RunStatus.STOPPED, "")
+    opened.deployer.cancelled.clear()
+    check.run = run  # type: ignore[method-assign]
+    assert resume(opened, view).status is RunStatus.SUCCEEDED
+    assert world.effects == [("set", "a")]
