@@ -37,7 +37,9 @@ class KubernetesParams(BaseModel):
     externalsecret: str | None = Field(default=None, description="An ExternalSecret's name; it must be synced.")
     job: str | None = Field(default=None, description="A Job's name; it must be complete.")
     namespace: str = Field(default="", description="Of the subject, where it lives in one.")
-    available: Literal[True] = Field(default=True, description="Every replica is available; always looked at.")
+    available: Literal[True] = Field(
+        default=True, description="Every replica, and at least one, is available; always looked at."
+    )
     replicas: int | None = Field(default=None, ge=0, description="How many replicas it must have.")
     bound: Literal[True] = Field(default=True, description="The claim has its volume; always looked at.")
     complete: Literal[True] = Field(default=True, description="The job is done; always looked at.")
@@ -122,6 +124,8 @@ class KubernetesCheck:
             return Finding(False, f"{saw}, {params.replicas} expected")
         if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
             return Finding(False, f"{saw}, a change not seen by its controller yet")
+        if wanted == 0 and kind != "DaemonSet" and params.replicas is None:
+            return Finding(False, f"{saw}: scaled to 0")
         if available < wanted:
             return Finding(False, ", ".join([saw, *self._trouble(found)]))
         return Finding(True, saw)

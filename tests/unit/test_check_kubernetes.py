@@ -1,0 +1,43 @@
+"""When a workload counts as available, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.checks.kubernetes import KubernetesCheck, KubernetesParams
+
+
+class OneWorkload:
+    """A cluster that holds one workload and no pods."""
+
+    def __init__(self, replicas: int, available: int, seen: int = 1) -> None:
+        self._replicas, self._available, self._seen = replicas, available, seen
+
+    def get(self, reference: Any) -> dict[str, Any]:
+        return {
+            "metadata": {"generation": 1, "name": reference.name, "namespace": reference.namespace},
+            "spec": {"replicas": self._replicas},
+            "status": {"availableReplicas": self._available, "observedGeneration": self._seen},
+        }
+
+    def list(self, *_arguments: Any) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("cluster", "replicas", "ok", "saw"),
+    [
+        (OneWorkload(2, 2), None, True, "2/2 available"),
+        (OneWorkload(2, 1), None, False, "1/2 available"),
+        (OneWorkload(0, 0), None, False, "0/0 available: scaled to 0"),
+        (OneWorkload(0, 0), 0, True, "0/0 available"),
+        (OneWorkload(2, 2), 3, False, "2/2 available, 3 expected"),
+        (OneWorkload(2, 2, seen=0), None, False, "2/2 available, a change not seen by its controller yet"),
+    ],
+)
+def test_available(cluster: Any, replicas: int | None, ok: bool, saw: str) -> None:
+    params = KubernetesParams(deployment="web", namespace="shop", replicas=replicas)
+    finding = KubernetesCheck(cluster).run(params, None)  # type: ignore[arg-type]
+    assert (finding.ok, finding.saw) == (ok, saw)
