@@ -149,11 +149,14 @@ def open_session(
 
 def _keep(root: Path, state: Path, environment: str, extra: Sequence[str], runbook: str | None) -> Any:
     """The working tree's files and variables, kept under their digest."""
+    from engine.core.action import EXTRA_VARIABLES
     from engine.load.inputs import KeptInputs
     from engine.load.inventory import extra_variables, load_environment
     from engine.load.runbook import choose
 
-    found = load_environment(root, environment, state / "cache", extra_variables(extra, Path.cwd()))
+    given = extra_variables(extra, Path.cwd())
+    passed = {EXTRA_VARIABLES: given} if given else {}
+    found = load_environment(root, environment, state / "cache", {**given, **passed})
     name = choose(root, runbook, found.variables)
     return KeptInputs.snapshot(
         state, root, f"runbooks/{name}", ["playbooks", "ansible.cfg", f"inventories/{environment}"], found.variables

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.actions.playbook_tree import parts_of
-from engine.core.action import CheckSpec, Context, Finding, Kind
+from engine.core.action import EXTRA_VARIABLES, CheckSpec, Context, Finding, Kind
 from engine.core.change import (
     ABSENT,
     Change,
@@ -156,7 +156,7 @@ class PlaybookAction:
         result = self._playbooks.run(
             ctx.inputs.path(params.path),
             ctx.inputs.path(self._inventory),
-            params.vars,
+            _variables(params, ctx),
             limit=params.limit,
             tags=params.tags,
             progress=ctx.progress,
@@ -174,7 +174,7 @@ class PlaybookAction:
         return {
             **{name: ctx.inputs.digest_of(name) for name in names},
             "inventory": ctx.inputs.digest_of(self._inventory),
-            "variables": digest_of(_masked(params.vars)),
+            "variables": digest_of(_masked(_variables(params, ctx))),
             "selection": digest_of([params.limit, params.tags]),
         }
 
@@ -234,3 +234,8 @@ def _short(digest: str | None) -> str | None:
 def _summary(result: PlayResult) -> str:
     hosts = len(result.recap)
     return f"{result.changed} changed on {hosts} host{'s' if hosts != 1 else ''}"
+
+
+def _variables(params: PlaybookParams, ctx: Context) -> dict[str, Any]:
+    """The step's variables, and over them the user's `-e`, as Ansible ranks them."""
+    return {**params.vars, **ctx.variables.get(EXTRA_VARIABLES, {})}

@@ -15,6 +15,9 @@ from engine.core.change import Change, Outcome, Preimage, Reading, State
 from engine.core.model import StepId
 from engine.errors import CancelledError, TemporaryError
 
+EXTRA_VARIABLES = "runbook_extra_vars"
+"""The variable that holds what `-e` gave, for those to whom it must be passed on as such (Ansible)."""
+
 
 class Kind(StrEnum):
     """STATE converges and is undone. EVENT happens once per key and is compensated, never undone."""

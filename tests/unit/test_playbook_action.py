@@ -310,3 +310,13 @@ def test_a_playbook_is_made_of_what_it_names(tmp_path):
 )
 def test_what_only_a_variable_tells_or_does_not_exist(tmp_path, site, expected):
     assert parts_of(written(tmp_path, {**TREE, "site.yml": site})) == expected
+
+
+def test_what_the_user_gives_by_e_reaches_the_playbook_over_the_steps_own(scene):
+    params = PlaybookParams(path="playbooks/cluster.yml", vars={"size": 1, "name": "here"})
+    scene.apply(params=params)
+    given = {"runbook_extra_vars": {"size": 2}}
+    change = scene.plan(params, variables=given)
+    assert change.verb is Verb.RUN, "other variables are another playbook run"
+    scene.apply(change, params, variables=given)
+    assert scene.playbooks.ran[-1][1] == {"size": 2, "name": "here"}
