@@ -122,6 +122,7 @@ class Outside:
                 cancelled=cancelled,
                 observer=observer,
                 redact=self.redactor.text,
+                ask=self._ask,
             )
 
         return parts(self.planner, self.settings.planner_context), parts(self.deployer, self.settings.deployer_context)
@@ -136,6 +137,14 @@ class Outside:
             return self.planner.uid()
         except (NotYetError, TemporaryError):
             return ""
+
+    @cached_property
+    def asker(self) -> TerminalAsker:
+        return TerminalAsker(interactive=self.interactive)
+
+    def _ask(self, question: str) -> bool | None:
+        answer = self.asker.ask(question)
+        return answer.yes if answer else None
 
     @cached_property
     def launcher(self) -> ProcessLauncher:
@@ -160,7 +169,7 @@ class Outside:
         settings, evidence = self.settings, JournalEvidence(self.journal, self.environment)
         helm = HelmCli(settings.helm_program, self._kubeconfig, context, self.launcher, cluster)
         actions: tuple[Action, ...] = (
-            ApprovalAction(TerminalAsker(interactive=self.interactive), evidence, self._plan_digest),
+            ApprovalAction(self.asker, evidence, self._plan_digest),
             BackupAction(self.deployer, self.age, self.s3),
             BucketAction(self.s3),
             CheckAction(CHECK_TYPES),

@@ -47,6 +47,7 @@ class ApprovalAction(JournaledEvent):
 
     def happen(self, params: ApprovalParams, ctx: Context) -> Outcome:
         question = f"{params.question} ({params.role})" if params.role else params.question
+        ctx.progress(f"{question} Type yes or no, then Enter")  # a live display would draw over a bare prompt
         answer = self._asker.ask(question)
         if answer is None:
             raise RefusedError(

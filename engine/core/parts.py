@@ -13,6 +13,10 @@ from engine.core.model import Step
 from engine.core.resolved import Resolved, Resolver
 
 
+def _nobody(_question: str) -> bool | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """One identity's set: the planner's may only read and dry-run, the deployer's may write."""
@@ -25,6 +29,8 @@ class Parts:
     cancelled: Event
     observer: Observer
     redact: Callable[[str], str]
+    ask: Callable[[str], bool | None] = _nobody
+    """A question to the person at the terminal; None when nobody can be asked."""
 
     def deadline(self, within: timedelta) -> Deadline:
         """From now on, or until the user asks to stop."""

@@ -116,13 +116,19 @@ class Executor:
         error = self._failures.get(failed)
         step = self._steps[failed]
         decision = step.on_failure or self._phase(step).on_failure
-        if decision is OnFailure.STOP:
+        if decision is OnFailure.STOP or (decision is OnFailure.ASK and not self._wants_back(step)):
             return RunStatus.FAILED
         spare = failed if isinstance(error, StaleError) else None
         status = self._roll_back(spare)
         if isinstance(error, RefusedError) and status is RunStatus.ROLLED_BACK:
             return RunStatus.REFUSED
         return status
+
+    def _wants_back(self, step: Step) -> bool:
+        """A person's word. Where nobody can be asked all is left as it is: `runbook rollback` takes it back later."""
+        question = f"{step.id} failed. Roll its phase back? Type yes or no, then Enter"
+        self._parts.observer.progress(step.id, question)
+        return bool(self._parts.ask(question))
 
     def _roll_back(self, spare: StepId | None) -> RunStatus:
         order = [self._steps[s] for s in self._graph.order]

@@ -188,6 +188,13 @@ def test_no_answer_or_no_is_a_refusal(evidence, answer, message):
     assert not evidence.kept
 
 
+def test_the_question_stands_in_the_live_display_too(evidence):
+    action, lines = approval(evidence, Answer("ada", "now", True)), []
+    params = ApprovalParams(question="Go live?")
+    action.apply(params, plan(action, params), context(key=KEY, progress=lines.append))
+    assert lines == ["Go live? Type yes or no, then Enter"]
+
+
 # --- record
 
 

@@ -255,3 +255,22 @@ def test_a_check_that_is_waited_for_is_no_failure_when_the_user_asks_to_stop(tmp
     check.run = run  # type: ignore[method-assign]
     assert resume(opened, view).status is RunStatus.SUCCEEDED
     assert world.effects == [("set", "a")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "things"), [(True, 1, {}), (False, 5, {"a": "a-new"}), (None, 5, {"a": "a-new"})]
+)
+def test_on_failure_ask(tmp_path: Path, answer: bool | None, code: int, things: dict[str, str]) -> None:
+    world = World(broken={"b": PermanentError("no")})
+    book = runbook(("one", [step("a"), step("b", on_failure=OnFailure.ASK)]))
+    opened = session(world, book, tmp_path, journal(tmp_path / "journal.db"))
+    asked: list[str] = []
+
+    def ask(question: str) -> bool | None:
+        asked.append(question)
+        return answer
+
+    opened = replace(opened, deployer=replace(opened.deployer, ask=ask))
+    view = deploy(opened, make_plan(opened))
+    assert (view.exit_code, world.things) == (code, things)
+    assert asked == ["one/b failed. Roll its phase back? Type yes or no, then Enter"]
