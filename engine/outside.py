@@ -33,8 +33,10 @@ from engine.adapters.databases import SqlAndRedis
 from engine.adapters.dns import DnsResolver
 from engine.adapters.helm import HelmCli
 from engine.adapters.http import Requests
+from engine.adapters.istioctl import Istioctl
 from engine.adapters.kubernetes import KubernetesCluster
 from engine.adapters.launcher import ProcessLauncher
+from engine.adapters.local_networks import LocalNetworks
 from engine.adapters.network import Sockets
 from engine.adapters.s3 import S3
 from engine.adapters.terminal import TerminalAsker
@@ -174,7 +176,15 @@ class Outside:
             BucketAction(self.s3),
             CheckAction(CHECK_TYPES),
             CommandAction(self.launcher, evidence),
-            ManifestAction(cluster, self._render, encryption=self.age, scope=self.runbook),
+            ManifestAction(
+                cluster,
+                self._render,
+                encryption=self.age,
+                scope=self.runbook,
+                analyzers={
+                    "istio": Istioctl(settings.istioctl_program, self._kubeconfig, context, self.launcher),
+                },
+            ),
             PlaybookAction(
                 AnsiblePlaybooks(self.launcher, self.redactor, secrets.token_hex(4)),
                 HostRecords.of(self.environment),
@@ -190,9 +200,14 @@ class Outside:
         return {action.key: action for action in actions}
 
     def _checks(self) -> Mapping[str, Check]:
-        http, network, databases, cluster = Requests(), Sockets(), SqlAndRedis(), self.deployer
+        http, network, databases, cluster = (
+            Requests(self.networks),
+            Sockets(self.networks),
+            SqlAndRedis(),
+            self.deployer,
+        )
         checks: tuple[Check, ...] = (
-            DnsCheck(DnsResolver()),
+            DnsCheck(DnsResolver(self.networks)),
             HttpCheck(http, cluster),
             JsonRpcCheck(http, cluster),
             KubernetesCheck(cluster),
@@ -205,6 +220,10 @@ class Outside:
             VaultCheck(self.vault),
         )
         return {check.key: check for check in checks}
+
+    @cached_property
+    def networks(self) -> LocalNetworks:
+        return LocalNetworks(self.settings.local_networks)
 
     # --- Secrets ----------------------------------------------------------------------------------------------------
 
@@ -268,7 +287,7 @@ class Outside:
     def s3(self) -> S3:
         settings = self.settings
         credentials = (settings.s3_access_key, Secret(settings.s3_secret_key)) if settings.s3_access_key else None
-        return S3(settings.s3_endpoint, settings.s3_region, credentials, self.redactor)
+        return S3(settings.s3_endpoint, settings.s3_region, credentials, self.redactor, networks=self.networks)
 
     def _render(self, text: str, variables: Mapping[str, Any], name: str) -> str:
         """A manifest file with its templates rendered. UsageError names the file."""

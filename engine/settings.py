@@ -18,6 +18,12 @@ class Settings(BaseModel):
     kube_context_planner: str = Field("", description="The context that may read and dry-run; default kube_context.")
     kube_context_deployer: str = Field("", description="The context that may write; default kube_context.")
     helm_program: str = Field("helm", description="The helm program, version 4.")
+    istioctl_program: str = Field("istioctl", description="The istioctl program, for `manifest: {analyze: istio}`.")
+
+    local_networks: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Interface of this machine -> networks behind it: their addresses are asked only while it exists.",
+    )
 
     vault_address: str = Field("", description="URL of Vault or OpenBao; empty: through vault_service.")
     vault_service: str = Field("", description="`namespace/service:port`, reached by a port-forward.")

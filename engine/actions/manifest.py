@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,10 +27,10 @@ from engine.actions.objects import (
 )
 from engine.actions.rollout import wait_ready
 from engine.core.action import CheckSpec, Context, Kind
-from engine.core.change import ABSENT, Change, Delta, Outcome, Preimage, Reading, State
+from engine.core.change import ABSENT, Change, Delta, Fidelity, Outcome, Preimage, Reading, State, Verb
 from engine.core.look import fingerprint, is_secret, owned, part, union
 from engine.core.model import ObjectId
-from engine.core.ports import Cluster, Encryption, Look, Manifest, Reference
+from engine.core.ports import Analyzer, Cluster, Encryption, Look, Manifest, Reference
 from engine.errors import PermanentError, RefusedError
 
 MANAGER = "runbook"
@@ -50,6 +50,10 @@ class ManifestParams(BaseModel):
         json_schema_extra={"runbook-file": True},
     )
     vars: dict[str, Any] = Field(default_factory=dict, description="Variables of the templates, over the step's own.")
+    analyze: Literal["istio"] | None = Field(
+        default=None,
+        description="`istio`: have `istioctl analyze` judge them while planning, beside what is on the cluster.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class ManifestAction:
 
     What belongs to a step is kept in a ConfigMap `runbook-system/inventory-…`, by which an object is found whose file
     was removed. Namespaces, CRDs and volumes are never deleted: they stay, as residue. `scope` (the runbook's name)
-    keeps apart the steps of two runbooks on one cluster. `encryption` seals what undo needs of Secrets.
+    keeps apart the steps of two runbooks on one cluster. `encryption` seals what undo needs of Secrets; `analyzers`
+    are those that the parameter `analyze` names.
     """
 
     key: ClassVar[str] = "manifest"
@@ -75,12 +80,19 @@ class ManifestAction:
     Params: ClassVar[type] = ManifestParams
 
     def __init__(
-        self, cluster: Cluster, render: Render, *, encryption: Encryption | None = None, scope: str = ""
+        self,
+        cluster: Cluster,
+        render: Render,
+        *,
+        encryption: Encryption | None = None,
+        scope: str = "",
+        analyzers: Mapping[str, Analyzer] | None = None,
     ) -> None:
         self._cluster = cluster
         self._render = render
         self._encryption = encryption
         self._scope = scope
+        self._analyzers = analyzers or {}
 
     def read(self, params: ManifestParams, ctx: Context) -> Reading:
         manifests = self._manifests(params, ctx)
@@ -99,6 +111,8 @@ class ManifestAction:
             deltas[name] = delta_of(look, live, MANAGER, undo_to=None if stays else live)
         deltas |= {o: Delta(now.state[o], ABSENT, undo_to=now.state[o]) for o in seen.gone}
         fidelity, reason = fidelity_of(list(seen.looks.values()), list(seen.manifests.values()))
+        if params.analyze and verb_of(deltas.values()) is not Verb.NONE:
+            self._judge(params, list(seen.manifests.values()), fidelity is not Fidelity.DEFERRED, ctx)
         return Change(
             step=ctx.step,
             verb=verb_of(deltas.values()),
@@ -177,6 +191,16 @@ class ManifestAction:
 
     def checks(self, params: ManifestParams) -> Sequence[CheckSpec]:
         return ()
+
+    def _judge(self, params: ManifestParams, manifests: Sequence[Manifest], live: bool, ctx: Context) -> None:
+        """PermanentError with every error the analysis found. While kinds are still missing, without the cluster: the
+        step is planned again in its turn."""
+        objections = self._analyzers[str(params.analyze)].analyze(manifests, live=live, deadline=ctx.deadline)
+        lines = [f"{o.object}: {o.text} ({o.code})" for o in objections if o.error]
+        for warning in (o for o in objections if not o.error):
+            ctx.progress(f"warning: {warning.object}: {warning.text} ({warning.code})")
+        if lines:
+            raise PermanentError(f"{params.path}: {'; '.join(lines)}")
 
     # --- Files --------------------------------------------------------------------------------------------------
 

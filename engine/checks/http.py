@@ -30,6 +30,12 @@ class HttpParams(CheckModel):
         default="", description="IP address (or address:port) to connect to instead of the URL's host."
     )
     service: str = Field(default="", description="`namespace/name:port` to connect to by a tunnel instead.")
+    within: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="Ask up to this often, one after the other, until it answers so: a limit.",
+    )
     refused: bool = Field(default=False, description="True: it must not answer at all (refused, reset or silence).")
 
     @field_validator("url")
@@ -44,6 +50,8 @@ class HttpParams(CheckModel):
     def _one_way(self) -> HttpParams:
         if self.resolve and self.service:
             raise ValueError("`resolve` and `service` exclude each other")
+        if self.refused and self.within > 1:
+            raise ValueError("`refused` and `within` exclude each other")
         return self
 
 
@@ -63,17 +71,22 @@ class HttpCheck:
         return finding_of(lambda: self._look(params, ctx))
 
     def _look(self, params: HttpParams, ctx: Context) -> Finding:
-        start = time.monotonic()
+        asked, start = 1, time.monotonic()
         answer = self._ask(params, ctx)
+        while answer.status != params.status and asked < params.within:
+            asked, start = asked + 1, time.monotonic()
+            answer = self._ask(params, ctx)
         took = elapsed(start)
         if answer.status != params.status:
+            tries = f" {params.within} times" if params.within > 1 else ""
             return Finding(
-                False, f"answered {answer.status}, wanted {params.status}: {shorten(answer.body) or 'no body'}"
+                False, f"answered {answer.status}{tries}, wanted {params.status}: {shorten(answer.body) or 'no body'}"
             )
         if params.contains and params.contains not in answer.body:
             return Finding(False, f"{answer.status}, but the body lacks '{params.contains}': {shorten(answer.body)}")
         has = f", body has '{params.contains}'" if params.contains else ""
-        return Finding(True, f"{answer.status} in {took}{has}")
+        after = f", request {asked}" if params.within > 1 else ""
+        return Finding(True, f"{answer.status} in {took}{has}{after}")
 
     def _ask(self, params: HttpParams, ctx: Context) -> Response:
         with self._place(params) as place:

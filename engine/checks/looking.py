@@ -14,7 +14,7 @@ from engine.core.ports import Cluster
 from engine.core.services import NoAnswerError
 from engine.errors import NotYetError, PermanentError, TemporaryError
 
-_FIRM = {"refused", "reset", "timeout"}  # a mistyped name or a wrong CA is no proof that something is closed
+_FIRM = {"refused", "reset", "timeout", "protocol"}  # a mistyped name or a wrong CA proves nothing
 
 
 class CheckModel(BaseModel):

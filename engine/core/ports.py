@@ -19,6 +19,18 @@ Manifest = Mapping[str, Any]
 """A Kubernetes object as plain data."""
 
 
+class Declared(dict[str, Any]):
+    """A Kubernetes object that knows where it is declared: `policies/mtls.yaml`, `charts/pakit/templates/service.yaml`."""
+
+    def __init__(self, content: Mapping[str, Any], source: str) -> None:
+        super().__init__(content)
+        self.source = source
+
+    def replaced(self, content: Mapping[str, Any]) -> Declared:
+        """Other content, the same place."""
+        return Declared(content, self.source)
+
+
 # --- Kubernetes -------------------------------------------------------------------------------------------------
 
 
@@ -156,12 +168,43 @@ class Helm(Protocol):
         """Delete one revision's record: how a `pending-*` of a dead process is freed."""
 
 
+# --- Analysis ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What an analysis holds against one object."""
+
+    object: str
+    """As `str(Reference)` names it."""
+    code: str
+    text: str
+    error: bool
+    """False: a warning."""
+
+
+class Analyzer(Protocol):
+    """Judges objects together with what they refer to, which a dry run of the API server does not."""
+
+    def analyze(self, manifests: Sequence[Manifest], *, live: bool, deadline: Deadline) -> Sequence[Objection]:
+        """`live`: beside what is on the cluster; else by themselves, and what they only refer to is not asked for.
+
+        TemporaryError when the cluster does not answer.
+        """
+
+
 # --- Secret stores ----------------------------------------------------------------------------------------------
+
+
+OWNER = "runbook-owner"
+"""Metadata of a secret: which runbook and environment it belongs to, `RUNBOOK/ENVIRONMENT`."""
+EXPIRES = "expires"
+"""Metadata of a secret: when it should be used no more (ISO 8601, UTC, whole seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretVersion:
-    """One version of a secret. `deleted`: the path has history but no current value."""
+    """One version of a secret. `deleted`: the path has history but no current value. `metadata` belongs to the path."""
 
     version: int
     values: Mapping[str, Secret] = field(default_factory=dict)
@@ -181,14 +224,20 @@ class SecretStore(Protocol):
         some of them to be plain (a user name) keeps such words readable.
         """
 
-    def write(self, path: str, values: Mapping[str, Secret], *, expected: int) -> int:
+    def write(
+        self, path: str, values: Mapping[str, Secret], *, expected: int, metadata: Mapping[str, str] | None = None
+    ) -> int:
         """Write a new version when the current one is `expected` (0: none). Returns it. RefusedError when it moved.
 
-        Keys that are not named keep what that version holds.
+        Keys, and names of metadata, that are not given keep what they hold. How far a write by somebody else at the
+        same moment is fenced off is the store's: docs/reliability.md.
         """
 
+    def annotate(self, path: str, metadata: Mapping[str, str]) -> None:
+        """Metadata alone, without a new version."""
+
     def health(self) -> Mapping[str, Any]:
-        """`initialized`, `sealed`, `version`."""
+        """`initialized`, `sealed`, `version`. NotYetError when nothing answers."""
 
 
 # --- Object stores ----------------------------------------------------------------------------------------------
@@ -209,14 +258,27 @@ class StoredObject:
 class ObjectStore(Protocol):
     """S3 and what speaks it, or Azure Blob."""
 
-    def bucket(self, name: str) -> Mapping[str, Any] | None:
-        """Its settings `versioning`, `encryption` (bool), `public_access` (`blocked`, `open` or the flags that are on,
-        joined by +), `region`, `tags`; None when it does not exist."""
+    @property
+    def region(self) -> str:
+        """Where its buckets must be; empty: not a matter of the bucket (an Azure container is where its account is)."""
 
-    def create_bucket(self, name: str) -> None: ...
+    @property
+    def limits(self) -> Mapping[str, str]:
+        """Settings that `set_bucket` cannot change here, each with why and what to do instead."""
+
+    def bucket(self, name: str) -> Mapping[str, Any] | None:
+        """Its settings; None when it does not exist.
+
+        `versioning`, `encryption` (bool), `public_access` (`blocked`, `open` or the flags that are on, joined by +),
+        `expire_days`, `noncurrent_days` (whole days or None), `object_lock` (None: it was made without; `{}`: no
+        default retention; else `{"mode": "governance" | "compliance", "days": n}`), `region`, `tags`.
+        """
+
+    def create_bucket(self, name: str, *, object_lock: bool = False) -> None:
+        """With `object_lock`, retention can be set; it cannot be had later. Ours already is fine."""
 
     def set_bucket(self, name: str, setting: str, value: Any) -> None:
-        """One of the settings that `bucket` shows, in the same form; not the region."""
+        """One of the settings that `bucket` shows, in the same form; not the region. UsageError for one of `limits`."""
 
     def delete_bucket(self, name: str) -> None:
         """Only when empty; PermanentError otherwise."""

@@ -22,8 +22,8 @@ class Response:
 
 
 class NoAnswerError(TemporaryError):
-    """Nothing answered. `cause` tells a firm no from a mistake: `refused`, `reset`, `timeout`, `tls`, `name`,
-    `unreachable`."""
+    """Nothing answered. `cause` tells a firm no from a mistake: `refused`, `reset`, `timeout`, `protocol` (no common
+    version of TLS), `tls`, `name`, `unreachable`."""
 
     def __init__(self, message: str, cause: str) -> None:
         super().__init__(message)
@@ -67,8 +67,13 @@ class Network(Protocol):
         """Open and close. NoAnswerError when that is not possible, or when it does not stay open for `hold` seconds:
         a tunnel accepts before it knows whether anything listens behind it."""
 
-    def certificate(self, host: str, port: int, server_name: str, *, ca: str = "", deadline: Deadline) -> Certificate:
-        """Verify the server's certificate against `ca` (a file; empty: the system's). NoAnswerError when it fails."""
+    def certificate(
+        self, host: str, port: int, server_name: str, *, ca: str = "", newest: str = "", deadline: Deadline
+    ) -> Certificate:
+        """Verify the server's certificate against `ca` (a file; empty: the system's). NoAnswerError when it fails.
+
+        `newest`: the newest version of TLS that is offered to the server, `TLSv1.2` or `TLSv1.3`; empty: any.
+        """
 
 
 class NameResolver(Protocol):

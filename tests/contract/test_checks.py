@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -95,6 +96,18 @@ def test_http_another_body(plain):
 def test_http_a_redirect_is_an_answer(plain):
     plain.answers["/old"] = (301, "moved", ("Location", "/health"))
     assert http(url=f"http://{plain.address}/old", status=301).ok
+
+
+def test_http_a_limit_shows_within_some_requests(plain):
+    answers = itertools.chain([200, 200, 429], itertools.repeat(200))
+    plain.answers["/health"] = lambda _request: (next(answers), "")
+    asked = f"http://{plain.address}/health"
+    finding = http(url=asked, status=429, within=5)
+    assert finding.ok
+    assert finding.saw.endswith("request 3")
+    never = http(url=asked, status=429, within=3)
+    assert not never.ok
+    assert "answered 200 3 times, wanted 429" in never.saw
 
 
 def test_http_sends_method_headers_and_json(plain):
@@ -224,6 +237,27 @@ def test_tls_of_another_name_or_none(secure, plain, ca):
     assert "bank.example" in tls(address=secure.address, server_name="bank.example", ca=ca).saw
     assert not tls(address=plain.address, ca=ca).ok
     assert "connection refused" in tls(address=f"127.0.0.1:{free_port()}", ca=ca).saw
+
+
+def test_tls_an_older_version_must_be_refused(authority, ca):
+    """By a server that wants 1.3, and not by one that takes both; another CA is no proof of a version."""
+
+    class Only13:
+        def configure_cert(self, context):
+            authority.issue_cert("shop.example").configure_cert(context)
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    with servers.web(Only13()) as server:
+        asked = {"address": server.address, "server_name": "shop.example", "newest": "TLSv1.2", "refused": True}
+        finding = tls(**asked, ca=ca)
+        assert finding.ok, finding.saw
+        assert "no version of TLS in common" in finding.saw
+        assert tls(address=server.address, server_name="shop.example", ca=ca).ok
+    with servers.web(authority.issue_cert("shop.example")) as server:
+        both = {**asked, "address": server.address}
+        assert "accepted TLSv1.2" in tls(**both, ca=ca).saw
+        assert not tls(**both, ca=ca).ok
+        assert not tls(**both).ok
 
 
 def test_tls_with_a_ca_file_that_is_not_there(secure):
