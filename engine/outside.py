@@ -41,12 +41,15 @@ from engine.adapters.network import Sockets
 from engine.adapters.s3 import S3
 from engine.adapters.terminal import TerminalAsker
 from engine.adapters.vault import Vault, kubernetes_login
+from engine.checks.alert import AlertCheck
+from engine.checks.dashboards import DashboardsCheck
 from engine.checks.dns import DnsCheck
 from engine.checks.http import HttpCheck
 from engine.checks.jsonrpc import JsonRpcCheck
 from engine.checks.kubernetes import KubernetesCheck
 from engine.checks.mesh import MeshCheck
 from engine.checks.promql import PromqlCheck
+from engine.checks.promtool import PromtoolCheck
 from engine.checks.redis import RedisCheck
 from engine.checks.sql import SqlCheck
 from engine.checks.tcp import TcpCheck
@@ -56,7 +59,8 @@ from engine.core.action import Action, Check, Context, Inputs
 from engine.core.events import Observer
 from engine.core.history import RunView, runs
 from engine.core.parts import Parts
-from engine.core.ports import Reference
+from engine.core.ports import Cluster, Evidence, Helm, Reference
+from engine.core.processes import PlaybookRecords
 from engine.core.redaction import Redactor, Secret
 from engine.core.resolved import Resolver
 from engine.errors import NotYetError, TemporaryError, UsageError
@@ -114,7 +118,7 @@ class Outside:
         """What the planner works with, and what the deployer works with."""
         checks = self._checks()
 
-        def parts(cluster: KubernetesCluster, context: str) -> Parts:
+        def parts(cluster: Cluster, context: str) -> Parts:
             return Parts(
                 actions=self._actions(cluster, context, checks),
                 checks=checks,
@@ -167,9 +171,9 @@ class Outside:
     def _kubeconfig(self) -> Path:
         return _expanded(self.settings.kubeconfig, "kubeconfig")
 
-    def _actions(self, cluster: KubernetesCluster, context: str, checks: Mapping[str, Check]) -> Mapping[str, Action]:
-        settings, evidence = self.settings, JournalEvidence(self.journal, self.environment)
-        helm = HelmCli(settings.helm_program, self._kubeconfig, context, self.launcher, cluster)
+    def _actions(self, cluster: Cluster, context: str, checks: Mapping[str, Check]) -> Mapping[str, Action]:
+        settings, evidence = self.settings, self._evidence()
+        helm = self._helm(cluster, context)
         actions: tuple[Action, ...] = (
             ApprovalAction(self.asker, evidence, self._plan_digest),
             BackupAction(self.deployer, self.age, self.s3),
@@ -187,7 +191,7 @@ class Outside:
             ),
             PlaybookAction(
                 AnsiblePlaybooks(self.launcher, self.redactor, secrets.token_hex(4)),
-                HostRecords.of(self.environment),
+                self._playbook_records(),
                 lambda spec, ctx: checks[spec.family].run(spec.params, ctx),
                 self.environment,
                 f"inventories/{self.environment}",
@@ -199,6 +203,15 @@ class Outside:
         )
         return {action.key: action for action in actions}
 
+    def _evidence(self) -> Evidence:
+        return JournalEvidence(self.journal, self.environment)
+
+    def _playbook_records(self) -> PlaybookRecords:
+        return HostRecords.of(self.environment)
+
+    def _helm(self, cluster: Cluster, context: str) -> Helm:
+        return HelmCli(self.settings.helm_program, self._kubeconfig, context, self.launcher, cluster)
+
     def _checks(self) -> Mapping[str, Check]:
         http, network, databases, cluster = (
             Requests(self.networks),
@@ -207,12 +220,15 @@ class Outside:
             self.deployer,
         )
         checks: tuple[Check, ...] = (
+            AlertCheck(http, cluster),
+            DashboardsCheck(http, cluster),
             DnsCheck(DnsResolver(self.networks)),
             HttpCheck(http, cluster),
             JsonRpcCheck(http, cluster),
             KubernetesCheck(cluster),
             MeshCheck(cluster),
             PromqlCheck(http, cluster),
+            PromtoolCheck(self.launcher, self.settings.promtool_program),
             RedisCheck(databases, cluster, self.vault),
             SqlCheck(databases, cluster, self.vault),
             TcpCheck(network, cluster),

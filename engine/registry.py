@@ -14,12 +14,15 @@ from engine.actions.playbook import PlaybookAction
 from engine.actions.record import RecordAction
 from engine.actions.release import ReleaseAction
 from engine.actions.secret import SecretAction
+from engine.checks.alert import AlertCheck
+from engine.checks.dashboards import DashboardsCheck
 from engine.checks.dns import DnsCheck
 from engine.checks.http import HttpCheck
 from engine.checks.jsonrpc import JsonRpcCheck
 from engine.checks.kubernetes import KubernetesCheck
 from engine.checks.mesh import MeshCheck
 from engine.checks.promql import PromqlCheck
+from engine.checks.promtool import PromtoolCheck
 from engine.checks.redis import RedisCheck
 from engine.checks.sql import SqlCheck
 from engine.checks.tcp import TcpCheck
@@ -41,12 +44,15 @@ _ACTIONS = (
 )
 
 _CHECKS = (
+    AlertCheck,
+    DashboardsCheck,
     DnsCheck,
     HttpCheck,
     JsonRpcCheck,
     KubernetesCheck,
     MeshCheck,
     PromqlCheck,
+    PromtoolCheck,
     RedisCheck,
     SqlCheck,
     TcpCheck,

@@ -18,6 +18,7 @@ class Settings(BaseModel):
     kube_context_planner: str = Field("", description="The context that may read and dry-run; default kube_context.")
     kube_context_deployer: str = Field("", description="The context that may write; default kube_context.")
     helm_program: str = Field("helm", description="The helm program, version 4.")
+    promtool_program: str = Field("promtool", description="The promtool program, which comes with Prometheus.")
     istioctl_program: str = Field("istioctl", description="The istioctl program, for `manifest: {analyze: istio}`.")
 
     local_networks: dict[str, list[str]] = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
@@ -33,6 +34,11 @@ class ReleaseParams(BaseModel):
     namespace: str = Field(description="Namespace of the release; it must exist.")
     values: list[str] = Field(
         default_factory=list, description="Values files; a later one wins.", json_schema_extra={"runbook-file": True}
+    )
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="Values that are a text file, or a folder's files by name: KEY or KEY.KEY to its path.",
+        json_schema_extra={"runbook-file": True},
     )
     set: dict[str, Any] = Field(default_factory=dict, description="Values over those of the files, nested as in them.")
 
@@ -276,7 +282,22 @@ def _values(params: ReleaseParams, ctx: Context) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise UsageError(f"{file}: values must be a mapping")
         values = _merged(values, found)
+    for key, file in params.files.items():
+        nested: Any = _text(ctx.inputs.path(file), file)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        values = _merged(values, nested)
     return _merged(values, params.set)
+
+
+def _text(path: Path, name: str) -> str | dict[str, str]:
+    """A file's text, or the texts of a folder's own files by their names. UsageError when one is no text."""
+    try:
+        if not path.is_dir():
+            return path.read_text(encoding="utf-8")
+        return {p.name: p.read_text(encoding="utf-8") for p in sorted(path.iterdir()) if p.is_file()}
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: not UTF-8 text, which a value must be") from error
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

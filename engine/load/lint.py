@@ -115,7 +115,7 @@ def _missing_files(
 
 
 def _file_names(model: Any, data: Any, route: Route) -> Iterator[tuple[Route, str]]:
-    """The values of fields marked as files, also in lists."""
+    """The values of fields marked as files, also in lists and mappings."""
     if not (isinstance(model, type) and issubclass(model, BaseModel) and isinstance(data, Mapping)):
         return
     for field_name, field in model.model_fields.items():
@@ -124,9 +124,10 @@ def _file_names(model: Any, data: Any, route: Route) -> Iterator[tuple[Route, st
         if key not in data or not isinstance(extra, dict) or not extra.get(FILE_MARK):
             continue
         value = data[key]
-        for index, name in enumerate(value if isinstance(value, list) else [value]):
+        inner = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, Mapping) else None
+        for place, name in [(None, value)] if inner is None else inner:
             if isinstance(name, str) and name:
-                yield (*route, key, *((index,) if isinstance(value, list) else ())), name
+                yield (*route, key, *(() if place is None else (place,))), name
 
 
 def _warnings(loaded: LoadedRunbook, step: Step, registry: Registry) -> Iterator[Diagnostic]:

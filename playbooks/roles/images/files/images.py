@@ -45,6 +45,8 @@ def main() -> None:
         write_archive(archive, spec["images"], layers)
         stamp.write_text(wanted + "\n")
         print("wrote", archive)
+    for program in spec.get("programs", []):
+        take_out(layers[program["layer"]], program["from"], cache / program["to"])
     for stale in set(builder.layers.glob("*.tar")) - set(layers.values()):
         stale.unlink()
 
@@ -223,6 +225,21 @@ def write_archive(archive: Path, images: list[dict], layers: dict[str, Path]) ->
             manifest.append({"Config": name, "RepoTags": tags, "Layers": [f"{i}.tar" for i in ids]})
         put("manifest.json", json.dumps(manifest).encode())
     partial.replace(archive)
+
+
+def take_out(layer: Path, member: str, target: Path) -> None:
+    """A program of a layer, for use outside of the images too; taken again when the layer is newer."""
+    if target.exists() and target.stat().st_mtime >= layer.stat().st_mtime:
+        return
+    partial = target.with_name(f".{target.name}.new")
+    with tarfile.open(layer) as tar, partial.open("wb") as out:
+        content = tar.extractfile(f"./{member}")
+        if content is None:
+            sys.exit(f"{member} in {layer.name} is no file")
+        shutil.copyfileobj(content, out)
+    partial.chmod(0o755)
+    partial.replace(target)
+    print("took", target)
 
 
 def fingerprint(path: Path) -> list:
