@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -26,7 +26,7 @@ from tests.fakes.local_cluster import LocalCluster
 PROJECT = Path(__file__).parents[2]
 RUNBOOK = PROJECT / "runbooks/belizechain"
 RECEIVERS = PROJECT / "playbooks/roles/emulators/files/receivers.py"
-LAYERS = Path("/var/cache/runbook-lab/images/layers")
+LAYERS = Path(os.environ.get("RUNBOOK_LAB_CACHE", "/var/cache/runbook-lab")) / "images/layers"
 
 
 @pytest.fixture(scope="session")
@@ -34,21 +34,26 @@ def program(tmp_path_factory):
     """A program of Prometheus's Debian packages: installed, or out of the lab's image."""
     folder = tmp_path_factory.mktemp("prometheus")
 
-    def find(name: str, layer: str = "prometheus") -> str:
+    def find(name: str, layer: str = "prometheus") -> list[str]:
+        if shutil.which(name):
+            return [str(shutil.which(name))]
         for tar_file in sorted(LAYERS.glob(f"{layer}-debian-*.tar")):
-            if not shutil.which(name) and not (folder / name).exists():
+            if not (folder / "usr/bin" / name).exists():
                 with tarfile.open(tar_file) as tar:
-                    content = tar.extractfile(f"./usr/bin/{name}") or io.BytesIO()
-                    (folder / name).write_bytes(content.read())
-                (folder / name).chmod(0o755)
-        return require("prometheus", shutil.which(name), folder / name)
+                    wanted = (f"./usr/bin/{name}", f"./usr/share/prometheus/{layer}")
+                    tar.extractall(folder, [m for m in tar if m.name.startswith(wanted)], filter="data")
+        (folder / "usr/share").mkdir(parents=True, exist_ok=True)
+        found = require("prometheus", folder / "usr/bin" / name)
+        # Debian's Alertmanager reads its templates in /usr/share: laid over, in a mount namespace that ends with it.
+        over = f'mount -t overlay overlay -o lowerdir={folder}/usr/share:/usr/share /usr/share && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", over, "sh", found]
 
     return find
 
 
 def test_every_alert_is_tested_and_promtool_agrees(program):
     files = sorted((RUNBOOK / "rules/tests").glob("*.yaml"))
-    argv = [program("promtool"), "test", "rules", *(f.name for f in files)]
+    argv = [*program("promtool"), "test", "rules", *(f.name for f in files)]
     done = subprocess.run(argv, cwd=files[0].parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rules = [yaml.safe_load(f.read_text()) for f in (RUNBOOK / "rules").glob("*.yaml")]
@@ -91,7 +96,7 @@ def alertmanager(program, receivers, tmp_path):
     (tmp_path / "slack_url").write_text(f"{base}/slack/services/T0/B0/x")
     (tmp_path / "pagerduty_routing_key").write_text("0123456789abcdef" * 2)
     port = free_port()
-    argv = [program("prometheus-alertmanager", "alertmanager"), f"--config.file={tmp_path}/alertmanager.yml"]
+    argv = [*program("prometheus-alertmanager", "alertmanager"), f"--config.file={tmp_path}/alertmanager.yml"]
     argv += [f"--storage.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
     with running(argv):
         url = f"http://127.0.0.1:{port}"
@@ -139,7 +144,7 @@ def prometheus(program, folder):
     (folder / "prometheus.yml").write_text(
         yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [own]})
     )
-    argv = [program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    argv = [*program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with running([*argv, f"--web.listen-address=127.0.0.1:{port}"]):
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: bool(requests.get(f"{url}/api/v1/query?query=up", timeout=2).json()["data"]["result"]))
