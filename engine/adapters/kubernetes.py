@@ -153,10 +153,12 @@ class KubernetesCluster:
             secret=_secret(reference),
         )
 
-    def delete(self, reference: Reference, deadline: Deadline, *, wait: bool = True) -> None:
+    def delete(self, reference: Reference, deadline: Deadline, *, wait: bool = True, grace: int | None = None) -> None:
         try:
             path = self._resource(reference).path(reference.namespace, reference.name)
-            body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+            body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+            if grace is not None:
+                body["gracePeriodSeconds"] = grace
             self._session.request("DELETE", path, body=body, what=f"delete {reference}", secret=_secret(reference))
         except (GoneError, NotServedError, NamespaceMissingError):
             return

@@ -46,6 +46,7 @@ class RunStatus(StrEnum):
     FAILED = "failed"  # and left as it is
     REFUSED = "refused"
     STOPPED = "stopped"  # by the user; resumable
+    ABANDONED = "abandoned"  # a drill that ended before anything was broken
 
     @property
     def open(self) -> bool:
@@ -118,7 +119,7 @@ class RunView:
 
     id: str
     kind: str = "deploy"
-    """`deploy` or `verify`."""
+    """`deploy`, `verify` or `drill`."""
     environment: str = ""
     runbook: str = ""
     title: str = ""
@@ -132,6 +133,8 @@ class RunView:
     """The run's frozen time, ISO 8601."""
     inputs: str = ""
     plan_digest: str = ""
+    drill: Mapping[str, Any] = field(default_factory=dict)
+    """Of a drill: `id`, `title`, `targets` in seconds, `by` whom, and whether the word to recover was given (`go`)."""
     phases: dict[str, str] = field(default_factory=dict)
     """Phase id -> title, in order."""
     finished_phases: list[str] = field(default_factory=list)
@@ -179,7 +182,7 @@ def _nothing(_view: RunView, _event: Event) -> None:
 
 def _run_started(view: RunView, event: Event) -> None:
     data = event.data
-    view.kind = data["kind"]
+    view.kind, view.drill = data["kind"], data.get("drill", {})
     view.environment, view.runbook, view.title = data["environment"], data["runbook"], data["title"]
     view.holder, view.pid, view.now, view.inputs = data["holder"], data["pid"], data["now"], data["inputs"]
     view.phases, view.started, view.status = dict(data["phases"]), event.at, RunStatus.RUNNING
@@ -199,6 +202,8 @@ def _resumed(view: RunView, event: Event) -> None:
     view.hands.append(Hand(view.holder, "resumed", event.at))
     if view.status is RunStatus.STOPPED:
         view.status = RunStatus.ROLLING_BACK if view.rollback_to else RunStatus.RUNNING
+    elif view.kind == "drill":  # one that could not recover is taken up until it can
+        view.status, view.failure, view.failed_step = RunStatus.RUNNING, "", ""
 
 
 def _step_failed(view: RunView, event: Event) -> None:

@@ -26,9 +26,10 @@ class Declared(dict[str, Any]):
         super().__init__(content)
         self.source = source
 
-    def replaced(self, content: Mapping[str, Any]) -> Declared:
-        """Other content, the same place."""
-        return Declared(content, self.source)
+
+def source_of(manifest: Manifest) -> str:
+    """Where it is declared; empty when that is not known."""
+    return manifest.source if isinstance(manifest, Declared) else ""
 
 
 # --- Kubernetes -------------------------------------------------------------------------------------------------
@@ -92,8 +93,8 @@ class Cluster(Protocol):
     def patch(self, reference: Reference, body: Mapping[str, Any], *, manager: str) -> None:
         """Merge patch."""
 
-    def delete(self, reference: Reference, deadline: Deadline, *, wait: bool = True) -> None:
-        """Absent already is fine. Waits until it is gone unless told not to."""
+    def delete(self, reference: Reference, deadline: Deadline, *, wait: bool = True, grace: int | None = None) -> None:
+        """Absent already is fine. Waits until it is gone unless told not to. `grace`: seconds for a pod."""
 
     def get(self, reference: Reference) -> Manifest | None: ...
 

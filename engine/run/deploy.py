@@ -112,7 +112,8 @@ def refuse_unfinished(session: Session) -> None:
 
 def unfinished(views: dict[str, RunView], environment: str) -> RunView | None:
     """The newest open run of an environment."""
-    mine = [v for v in views.values() if v.kind == "deploy" and v.environment == environment and v.status.open]
+    kinds = ("deploy", "drill")
+    mine = [v for v in views.values() if v.kind in kinds and v.environment == environment and v.status.open]
     return mine[-1] if mine else None
 
 

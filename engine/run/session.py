@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from engine.core.drill import Drill, Fault, SentinelStore
 from engine.core.model import Runbook
 from engine.core.order import Graph
 from engine.core.parts import Parts
@@ -40,6 +41,12 @@ class Session:
     """Digest of the environment's variables."""
     target: str
     """The cluster's uid, empty while there is none."""
+    drill: Drill | None = None
+    """The drill it was opened for."""
+    drills_allowed: bool = False
+    """The inventory says `drills: allowed`."""
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+    sentinels: Mapping[str, SentinelStore] = field(default_factory=dict)
     bind: Callable[[str], None] = _no_run_folder
     """Told the run's id when it begins, so that files kept later are kept for that run."""
     resources: ExitStack = field(default_factory=ExitStack)
