@@ -35,6 +35,7 @@ from engine.adapters.helm import HelmCli
 from engine.adapters.http import Requests
 from engine.adapters.istioctl import Istioctl
 from engine.adapters.kubernetes import KubernetesCluster
+from engine.adapters.keyvault import KeyVault, credential
 from engine.adapters.launcher import ProcessLauncher
 from engine.adapters.local_networks import LocalNetworks
 from engine.adapters.network import Sockets
@@ -59,7 +60,7 @@ from engine.core.action import Action, Check, Context, Inputs
 from engine.core.events import Observer
 from engine.core.history import RunView, runs
 from engine.core.parts import Parts
-from engine.core.ports import Cluster, Evidence, Helm, Reference
+from engine.core.ports import Analyzer, Cluster, Evidence, Helm, ObjectStore, Reference, SecretStore
 from engine.core.processes import PlaybookRecords
 from engine.core.redaction import Redactor, Secret
 from engine.core.resolved import Resolver
@@ -199,7 +200,7 @@ class Outside:
             ),
             RecordAction(self.root, self.environment, self._record, evidence),
             ReleaseAction(helm, cluster),
-            SecretAction({"vault": self.vault}),
+            SecretAction(self.secret_store, f"{self.runbook}/{self.environment}"),
         )
         return {action.key: action for action in actions}
 
@@ -229,11 +230,12 @@ class Outside:
             MeshCheck(cluster),
             PromqlCheck(http, cluster),
             PromtoolCheck(self.launcher, self.settings.promtool_program),
-            RedisCheck(databases, cluster, self.vault),
-            SqlCheck(databases, cluster, self.vault),
+            RedisCheck(databases, cluster, self.secret_store),
+            SqlCheck(databases, cluster, self.secret_store),
+            SubstrateCheck(http, cluster),
             TcpCheck(network, cluster),
             TlsCheck(network),
-            VaultCheck(self.vault),
+            VaultCheck(self.secret_store),
         )
         return {check.key: check for check in checks}
 
@@ -244,7 +246,29 @@ class Outside:
     # --- Secrets ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def vault(self) -> Vault:
+    def secret_store(self) -> SecretStore:
+        """Vault or Key Vault, as the inventory says."""
+        if self.settings.secret_store == "keyvault":  # noqa: S105
+            return self._key_vault()
+        return self._vault()
+
+    def _key_vault(self) -> KeyVault:
+        settings = self.settings
+
+        def login() -> Any:
+            return credential(
+                settings.keyvault_credential,
+                tenant=settings.keyvault_tenant,
+                client=settings.keyvault_client,
+                secret_file=str(_expanded(settings.keyvault_client_secret_file, "keyvault_client_secret_file")),
+                token_file=settings.keyvault_token_file,
+                authority=settings.keyvault_authority,
+                ca=settings.keyvault_ca,
+            )
+
+        return KeyVault(settings.keyvault_url, login, self.redactor, ca=settings.keyvault_ca)
+
+    def _vault(self) -> Vault:
         settings = self.settings
         return Vault(
             self._vault_url(), self._vault_token, self.redactor, mount=settings.vault_mount, ca=settings.vault_ca

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -30,6 +32,10 @@ class Settings(BaseModel):
     vault_service: str = Field("", description="`namespace/service:port`, reached by a port-forward.")
     vault_ca: str = Field("", description="File of the CA that signed its certificate; empty: the system's.")
     vault_mount: str = Field("kv", description="The KV version 2 engine.")
+    secret_store: Literal["vault", "keyvault"] = Field(
+        "vault", description="Where secrets are: Vault or OpenBao (`vault_…`), or Azure Key Vault (`keyvault_…`)."
+    )
+
     vault_role: str = Field("runbook-engine", description="Role of the Kubernetes auth method to log in with.")
     vault_auth_mount: str = Field("kubernetes", description="Where that auth method is mounted.")
     vault_service_account: str = Field("runbook-system/engine", description="Service account to log in as.")
@@ -38,6 +44,21 @@ class Settings(BaseModel):
     s3_region: str = Field("us-east-1", description="Region of the buckets.")
     s3_access_key: str = Field("", description="Only for emulators; elsewhere the provider's credential chain.")
     s3_secret_key: str = Field("", description="Only for emulators.")
+    keyvault_url: str = Field("", description="URL of the Azure Key Vault: https://NAME.vault.azure.net.")
+    keyvault_credential: Literal["default", "workload", "client_secret"] = Field(
+        "default", description="How to log in: what this machine has, a federated token, a client secret in a file."
+    )
+    keyvault_tenant: str = Field("", description="Tenant of the login; with `workload` default AZURE_TENANT_ID.")
+    keyvault_client: str = Field("", description="Client ID of the login; with `workload` default AZURE_CLIENT_ID.")
+    keyvault_client_secret_file: str = Field("", description="File of the client secret; never the secret itself.")
+    keyvault_token_file: str = Field("", description="File of the federated token; default AZURE_FEDERATED_TOKEN_FILE.")
+    keyvault_authority: str = Field("", description="URL to log in at, where it is not Microsoft's public one.")
+    keyvault_ca: str = Field("", description="File of the CA of both; empty: the usual ones.")
+
+    object_store: Literal["s3", "azureblob"] = Field(
+        "s3", description="Where backups are: S3 and what speaks it (`s3_…`), or Azure Blob storage (`azureblob_…`)."
+    )
+
 
     backup_recipients: list[str] = Field(
         default_factory=list, description="age recipients of backups and preimages, or files of them."
@@ -53,3 +74,14 @@ class Settings(BaseModel):
     @property
     def deployer_context(self) -> str:
         return self.kube_context_deployer or self.kube_context
+    @model_validator(mode="after")
+    def _reachable_store(self) -> Settings:
+        if self.secret_store == "keyvault":  # noqa: S105
+            if not self.keyvault_url.startswith("https://"):
+                raise ValueError("secret_store: keyvault needs keyvault_url, like https://NAME.vault.azure.net")
+            needed = ("keyvault_tenant", "keyvault_client", "keyvault_client_secret_file")
+            lacking = [name for name in needed if not getattr(self, name)]
+            if self.keyvault_credential == "client_secret" and lacking:
+                raise ValueError(f"keyvault_credential: client_secret needs {', '.join(lacking)}")
+        return self
+

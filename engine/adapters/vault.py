@@ -64,8 +64,11 @@ class Vault:
             metadata={k: str(v) for k, v in (metadata.get("custom_metadata") or {}).items()},
         )
 
-    def write(self, path: str, values: Mapping[str, Secret], *, expected: int) -> int:
-        """See SecretStore. Guarded by the engine's own check-and-set, so nothing written in between is lost."""
+    def write(
+        self, path: str, values: Mapping[str, Secret], *, expected: int, metadata: Mapping[str, str] | None = None
+    ) -> int:
+        """See SecretStore. Guarded by the engine's own check-and-set, so nothing written in between is lost; metadata
+        follows in a request of its own."""
         current = self._raw(path, None)
         found = current["metadata"]["version"] if current else 0
         if found != expected:
@@ -82,13 +85,28 @@ class Vault:
         from hvac.exceptions import InvalidRequest
 
         try:
-            return self._call(
+            version = self._call(
                 f"write {self._mount}/data/{path}", "create", send, unreachable=TemporaryError, again=False
             )
         except PermanentError as error:
             if isinstance(error.__cause__, InvalidRequest) and "check-and-set" in str(error.__cause__):
                 raise RefusedError(_moved(self._mount, path, expected, None)) from error
             raise
+        if metadata:
+            self.annotate(path, metadata)
+        return version
+
+    def annotate(self, path: str, metadata: Mapping[str, str]) -> None:
+        """See SecretStore: the path's custom metadata."""
+        current = self._raw(path, None)
+        kept = ((current or {}).get("metadata") or {}).get("custom_metadata") or {}
+
+        def send(client: Any) -> None:
+            client.secrets.kv.v2.update_metadata(
+                path=path, custom_metadata={**kept, **metadata}, delete_version_after=None, mount_point=self._mount
+            )
+
+        self._call(f"write {self._mount}/metadata/{path}", "update", send, unreachable=TemporaryError)
 
     def health(self) -> Mapping[str, Any]:
         """`initialized`, `sealed`, `version`; needs no token."""

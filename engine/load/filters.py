@@ -19,6 +19,8 @@ import yaml
 from jinja2 import Undefined
 from jinja2.exceptions import FilterArgumentError
 
+from engine.core.keyvault import secret_name
+
 MAX_REGEX_INPUT = 1 << 16
 
 KEPT_FILTERS = frozenset((
@@ -151,6 +153,13 @@ def urlsplit(value: str, part: str) -> Any:
     return getattr(urllib.parse.urlsplit(value), part)
 
 
+def secret_key(path: str, store: str) -> str:
+    """How a secret's path is called in that store, for what reads it there: External Secrets, a CSI driver."""
+    if store not in {"vault", "keyvault"}:
+        raise FilterArgumentError("secret_key: one of vault, keyvault")
+    return secret_name(path) if store == "keyvault" else path
+
+
 OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
     "b64decode": b64decode,
     "b64encode": b64encode,
@@ -170,6 +179,7 @@ OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
     "regex_findall": regex_findall,
     "regex_replace": regex_replace,
     "regex_search": regex_search,
+    "secret_key": secret_key,
     "ternary": ternary,
     "to_json": to_json,
     "to_nice_json": to_nice_json,

@@ -6,6 +6,7 @@ import pytest
 
 from tests.contract import services
 
+from tests.fakes import keyvault as fake_keyvault
 
 @pytest.fixture(scope="session")
 def bao():
@@ -28,4 +29,16 @@ def postgres():
 @pytest.fixture(scope="session")
 def redis():
     with services.redis() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def azurite():
+    with azurite_service.azurite() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def keyvault(tmp_path_factory):
+    with fake_keyvault.running(tmp_path_factory.mktemp("keyvault")) as running:
         yield running

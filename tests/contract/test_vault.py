@@ -218,12 +218,12 @@ def test_login_before_the_role_exists_is_not_yet(bao, raw, redactor):
 
 # --- the `secret` action ---
 
-DATABASE = {"username": {"value": "belizechain"}, "password": {"generate": {"length": 24}}}
+DATABASE = {"username": {"value": "belizechain"}, "password": {"generate": {"length": 24, "replace": True}}}
 
 
 @pytest.fixture
 def action(vault):
-    return SecretAction({"vault": vault})
+    return SecretAction(vault, "shop/test")
 
 
 @pytest.fixture
@@ -261,6 +261,7 @@ def test_plan_holds_no_value_and_does_not_change(action, params, raw):
     assert [(line.path, line.before) for d in change.objects.values() for line in d.diff] == [
         ("username", "(another value)"),
         ("password", "(a placeholder)"),
+        ("(runbook-owner)", None),
     ]
 
 
@@ -284,7 +285,7 @@ def test_moved_since_the_plan_is_stale_and_the_write_refused(action, params, raw
 
 def test_two_at_once_make_one_version(vault, params, raw):
     ctx = context()
-    actions = [SecretAction({"vault": vault}) for _ in range(4)]
+    actions = [SecretAction(vault, "shop/test") for _ in range(4)]
     change = actions[0].plan(params, actions[0].read(params, ctx), ctx)
     refused = []
 

@@ -38,6 +38,7 @@ STATES = [
     pytest.param((secret.make, {}), id="secret"),
 ]
 EVENTS = [
+    pytest.param((secret.make_keyvault, {}), id="secret-keyvault"),
     pytest.param((approval.make, {}), id="approval"),
     pytest.param((backup.make, {}), id="backup", marks=CLUSTER),
     pytest.param((command.make, {}), id="command"),
