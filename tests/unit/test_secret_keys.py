@@ -19,8 +19,8 @@ MANIFESTS = Path(__file__).parents[2] / "runbooks/belizechain/manifests"
     "value",
     [
         "CHANGE_ME", "changeme", "change-me-now", "please_change_me", "REPLACE_ME", "changeit", "your_api_key",
-        "your-key-here", "<password>", "${DB_PASSWORD}", "xxx", "example", "example-key", "Secret", "password123", "TODO",
-        "my-secret-key", "admin", "postgres", "insert-key-here",
+        "your-key-here", "<password>", "${DB_PASSWORD}", "xxx", "example", "example-key", "Secret", "password123",
+        "TODO", "my-secret-key", "admin", "postgres", "insert-key-here",
     ],
 )  # fmt: skip
 def test_placeholders(value):
