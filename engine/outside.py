@@ -53,6 +53,7 @@ from engine.checks.promql import PromqlCheck
 from engine.checks.promtool import PromtoolCheck
 from engine.checks.redis import RedisCheck
 from engine.checks.sql import SqlCheck
+from engine.checks.substrate import SubstrateCheck
 from engine.checks.tcp import TcpCheck
 from engine.checks.tls import TlsCheck
 from engine.checks.vault import VaultCheck

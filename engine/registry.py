@@ -25,6 +25,7 @@ from engine.checks.promql import PromqlCheck
 from engine.checks.promtool import PromtoolCheck
 from engine.checks.redis import RedisCheck
 from engine.checks.sql import SqlCheck
+from engine.checks.substrate import SubstrateCheck
 from engine.checks.tcp import TcpCheck
 from engine.checks.tls import TlsCheck
 from engine.checks.vault import VaultCheck
@@ -55,6 +56,7 @@ _CHECKS = (
     PromtoolCheck,
     RedisCheck,
     SqlCheck,
+    SubstrateCheck,
     TcpCheck,
     TlsCheck,
     VaultCheck,

@@ -66,19 +66,25 @@ class JsonRpcCheck:
         return number
 
     def _value(self, params: JsonRpcParams, ctx: Context) -> Any:
-        call = {"jsonrpc": "2.0", "id": 1, "method": params.method, "params": params.params}
         url = params.url or f"{params.base}/"
         with params.place(self._cluster) as place:
-            answer = self._http.request("POST", url, connect_to=place, body=call, deadline=ctx.deadline)
-        try:
-            document = json.loads(answer.body)
-        except ValueError:
-            raise TemporaryError(
-                f"{params.method}: answered {answer.status} without JSON: {shorten(answer.body)}"
-            ) from None
-        if not isinstance(document, dict) or document.get("error"):
-            raise TemporaryError(f"{params.method}: answered {shorten(answer.body)}")
+            document = call(self._http, url, place, params.method, params.params, ctx)
         return _at(document, params.path)
+
+
+def call(
+    http: Http, url: str, place: tuple[str, int] | None, method: str, arguments: Any, ctx: Context
+) -> dict[str, Any]:
+    """The whole answer of one call. TemporaryError for an error, or what is no answer."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": arguments}
+    answer = http.request("POST", url, connect_to=place, body=body, deadline=ctx.deadline)
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        raise TemporaryError(f"{method}: answered {answer.status} without JSON: {shorten(answer.body)}") from None
+    if not isinstance(document, dict) or document.get("error"):
+        raise TemporaryError(f"{method}: answered {shorten(answer.body)}")
+    return document
 
 
 def _at(document: Any, path: str) -> Any:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 import threading
 import time
 import urllib.request
@@ -15,6 +16,7 @@ _spec = importlib.util.spec_from_file_location("chain_standin", SOURCE)
 assert _spec
 assert _spec.loader
 chain = importlib.util.module_from_spec(_spec)
+sys.path.insert(0, str(SOURCE.parent))  # it imports what stands beside it, as in its image
 _spec.loader.exec_module(chain)
 
 

@@ -6,9 +6,12 @@ skipped. A validator's head is its vote for that block and all below; a block is
 validators voted for it in two rounds running. Blocks are appended to DATA_DIR/blocks.jsonl and synced to disk, so a
 validator that was stopped catches up from its peers. There is no cryptography and no defence: peers are trusted.
 
+With CHAIN_SPEC (a raw chain spec) block 0 is the genesis block a Substrate node would make of it, the data is in
+DATA_DIR/chains/ID as a node's, and validators of another genesis are not peers.
+
 JSON-RPC by POST on /, GET /health, GET /metrics (Prometheus text). Between validators: GET /blocks?from=N, GET /head.
 Environment: NAME, PEERS (URLs, commas between), INDEX and VALIDATORS (default: from NAME's last number, peers + 1),
-DATA_DIR, PORT, BLOCK_SECONDS.
+DATA_DIR, PORT, BLOCK_SECONDS, CHAIN_SPEC, and for the metadata PALLETS (commas between) and MAX_BLOCK_BYTES.
 """
 
 import hashlib
@@ -19,11 +22,15 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+import substrate
 
 SYSTEM_NAME, VERSION, CHAIN = "Substrate node stand-in", "stand-in-1.0.0", "Stand-in Development"
 RUNTIME = {
@@ -32,6 +39,7 @@ RUNTIME = {
     "specVersion": 100,
     "implVersion": 1,
     "transactionVersion": 1,
+    "stateVersion": substrate.STATE_VERSION,
 }
 METHOD_NOT_FOUND, INVALID_REQUEST = -32601, -32600
 SETTLING = 3  # a block becomes final when this many others are on it: by then the losing fork is gone everywhere
@@ -41,12 +49,13 @@ BATCH = 1000  # blocks a peer hands out at once
 class Chain:
     """The blocks, on disk and in memory. Block 0 is the same for all."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, genesis: str = "") -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._file = directory / "blocks.jsonl"
         self._finalized_file = directory / "finalized"
         self.blocks = [block(0, "0x" + "0" * 64, slot=0, author="genesis")]
+        self.blocks[0]["hash"] = genesis or self.blocks[0]["hash"]
         self._load()
         self.finalized = min(
             int(self._finalized_file.read_text() or 0) if self._finalized_file.exists() else 0, self.height
@@ -61,6 +70,10 @@ class Chain:
             good += len(line)
         if self._file.exists():
             os.truncate(self._file, good)
+
+    @property
+    def genesis(self) -> str:
+        return self.blocks[0]["hash"]
 
     @property
     def height(self) -> int:
@@ -120,10 +133,32 @@ def final_height(heights: list[int], validators: int) -> int:
     return max((h for votes, h in enumerate(best, start=1) if votes * 3 >= 2 * validators), default=0)
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """What the node tells of its runtime."""
+
+    spec: substrate.ChainSpec | None = None
+    pallets: tuple[str, ...] = ()
+    block_bytes: int = 5 * 2**20
+
+    @property
+    def chain(self) -> dict:
+        """Name, type and properties, as the chain spec has them."""
+        spec = self.spec
+        return {
+            "name": spec.name if spec else CHAIN,
+            "type": spec.chain_type if spec else "Development",
+            "properties": spec.properties if spec else {},
+        }
+
+
 class Node:
     """One validator: its chain, its peers, and the round it repeats."""
 
-    def __init__(self, chain: Chain, name: str, index: int, peers: list[str], seconds: float) -> None:
+    def __init__(
+        self, chain: Chain, name: str, index: int, peers: list[str], seconds: float, runtime: Runtime = Runtime()
+    ) -> None:
+        self.runtime = runtime
         self.chain, self.name, self.index, self.peers, self.seconds = chain, name, index, peers, seconds
         self.validators = len(peers) + 1
         self.peer_heads: dict[str, dict] = {}
@@ -137,7 +172,9 @@ class Node:
 
     def round(self, slot: int) -> None:
         self.peer_heads = {
-            p: h for p, h in zip(self.peers, self._pool.map(self.ask_head, self.peers), strict=True) if h
+            p: h
+            for p, h in zip(self.peers, self._pool.map(self.ask_head, self.peers), strict=True)
+            if h and h.get("genesis") == self.chain.genesis
         }
         self.catch_up()
         if slot % self.validators == self.index and slot > self.chain.head["slot"]:
@@ -184,7 +221,9 @@ class Node:
         methods: dict[str, Callable[[], object]] = {
             "system_name": lambda: SYSTEM_NAME,
             "system_version": lambda: VERSION,
-            "system_chain": lambda: CHAIN,
+            "system_chain": lambda: self.runtime.chain["name"],
+            "system_chainType": lambda: self.runtime.chain["type"],
+            "system_properties": lambda: self.runtime.chain["properties"],
             "system_health": self.health,
             "system_peers": lambda: [
                 {"peerId": p, "roles": "AUTHORITY", "bestHash": h["hash"], "bestNumber": h["height"]}
@@ -194,8 +233,25 @@ class Node:
             "chain_getBlockHash": lambda: self.hash_of(*params[:1]),
             "chain_getFinalizedHead": lambda: self.chain.blocks[self.chain.finalized]["hash"],
             "state_getRuntimeVersion": lambda: RUNTIME,
+            "state_getMetadata": lambda: self.metadata,
+            "state_getStorage": lambda: self.storage(*params[:2]),
         }
         return methods[method]()
+
+    @cached_property
+    def metadata(self) -> str:
+        return substrate.metadata(
+            list(self.runtime.pallets),
+            block_bytes=self.runtime.block_bytes,
+            block_milliseconds=int(self.seconds * 1000),
+        )
+
+    def storage(self, key: str, at: str | None = None) -> str | None:
+        """The time of a block; of all else what the genesis block says, because nothing ever changes it."""
+        found = next((b for b in reversed(self.chain.blocks) if at in (None, b["hash"])), None)
+        if found and found["number"] and key.lower() == substrate.TIMESTAMP_NOW:
+            return "0x" + int(found["slot"] * self.seconds * 1000).to_bytes(8, "little").hex()
+        return self.runtime.spec.state.get(key.lower()) if found and self.runtime.spec else None
 
     def health(self) -> dict:
         behind = any(h["height"] > self.chain.height + 2 for h in self.peer_heads.values())
@@ -242,7 +298,8 @@ def handler(node: Node) -> type[BaseHTTPRequestHandler]:
                 self.reply(node.metrics(), "text/plain; version=0.0.4")
             elif url.path == "/head":
                 head, final = chain.head, chain.finalized
-                self.reply({"height": head["number"], "hash": head["hash"], "finalized": final})
+                told = {"height": head["number"], "hash": head["hash"], "finalized": final}
+                self.reply(told | {"genesis": chain.genesis})
             elif url.path == "/blocks":
                 start = int(parse_qs(url.query).get("from", ["0"])[0])
                 self.reply(chain.blocks[start : start + BATCH])
@@ -282,14 +339,26 @@ def failure(identity: object, code: int, message: str) -> dict:
     return {"jsonrpc": "2.0", "id": identity, "error": {"code": code, "message": message}}
 
 
+def runtime_of(environment: Mapping[str, str]) -> Runtime:
+    path = environment.get("CHAIN_SPEC")
+    return Runtime(
+        spec=substrate.ChainSpec.read(Path(path)) if path else None,
+        pallets=tuple(filter(None, environment.get("PALLETS", "").split(","))),
+        block_bytes=int(environment.get("MAX_BLOCK_BYTES") or 5 * 2**20),
+    )
+
+
 def main() -> None:
     name, environment = os.environ.get("NAME", "chain-0"), os.environ
     peers = [p.strip().rstrip("/") for p in environment.get("PEERS", "").split(",") if p.strip()]
     own = f"//{name}."
     peers = [p for p in peers if own not in p and not p.endswith(f"//{name}")]  # the list may name all, us too
     index = int(environment.get("INDEX") or name.rsplit("-", 1)[-1])
-    chain = Chain(Path(environment.get("DATA_DIR", "/data")))
-    node = Node(chain, name, index, peers, float(environment.get("BLOCK_SECONDS", "2")))
+    runtime = runtime_of(environment)
+    data = Path(environment.get("DATA_DIR", "/data"))
+    spec = runtime.spec
+    chain = Chain(data / "chains" / spec.id, spec.genesis_hash) if spec else Chain(data)
+    node = Node(chain, name, index, peers, float(environment.get("BLOCK_SECONDS", "2")), runtime)
     print(f"{SYSTEM_NAME} {VERSION}: {name}, validator {index} of {node.validators}, height {chain.height}", flush=True)
     threading.Thread(target=node.run, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
