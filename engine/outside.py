@@ -29,6 +29,7 @@ from engine.actions.release import ReleaseAction
 from engine.actions.secret import SecretAction
 from engine.adapters.age import Age
 from engine.adapters.ansible import AnsiblePlaybooks, HostRecords
+from engine.adapters.azureblob import AzureBlob
 from engine.adapters.databases import SqlAndRedis
 from engine.adapters.dns import DnsResolver
 from engine.adapters.helm import HelmCli
@@ -178,8 +179,8 @@ class Outside:
         helm = self._helm(cluster, context)
         actions: tuple[Action, ...] = (
             ApprovalAction(self.asker, evidence, self._plan_digest),
-            BackupAction(self.deployer, self.age, self.s3),
-            BucketAction(self.s3),
+            BackupAction(self.deployer, self.age, self.object_store),
+            BucketAction(self.object_store),
             CheckAction(CHECK_TYPES),
             CommandAction(self.launcher, evidence),
             ManifestAction(
@@ -325,10 +326,19 @@ class Outside:
     # --- Objects ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def s3(self) -> S3:
+    def object_store(self) -> ObjectStore:
+        """S3 or Azure Blob storage, as the inventory says."""
+        return self._azure_blob() if self.settings.object_store == "azureblob" else self._s3()
+
+    def _s3(self) -> S3:
         settings = self.settings
         credentials = (settings.s3_access_key, Secret(settings.s3_secret_key)) if settings.s3_access_key else None
         return S3(settings.s3_endpoint, settings.s3_region, credentials, self.redactor, networks=self.networks)
+
+    def _azure_blob(self) -> AzureBlob:
+        settings = self.settings
+        key = (settings.azureblob_account, Secret(settings.azureblob_key)) if settings.azureblob_key else None
+        return AzureBlob(settings.azureblob_endpoint, key, self.redactor, networks=self.networks)
 
     def _render(self, text: str, variables: Mapping[str, Any], name: str) -> str:
         """A manifest file with its templates rendered. UsageError names the file."""

@@ -40,6 +40,10 @@ class Settings(BaseModel):
     vault_auth_mount: str = Field("kubernetes", description="Where that auth method is mounted.")
     vault_service_account: str = Field("runbook-system/engine", description="Service account to log in as.")
 
+    object_store: Literal["s3", "azureblob"] = Field(
+        "s3", description="Where backups are: S3 and what speaks it (`s3_…`), or Azure Blob storage (`azureblob_…`)."
+    )
+
     s3_endpoint: str = Field("", description="URL of an S3-compatible store; empty: the provider's own.")
     s3_region: str = Field("us-east-1", description="Region of the buckets.")
     s3_access_key: str = Field("", description="Only for emulators; elsewhere the provider's credential chain.")
@@ -59,6 +63,12 @@ class Settings(BaseModel):
         "s3", description="Where backups are: S3 and what speaks it (`s3_…`), or Azure Blob storage (`azureblob_…`)."
     )
 
+
+    azureblob_endpoint: str = Field(
+        "", description="The account's blob service: https://ACCOUNT.blob.core.windows.net."
+    )
+    azureblob_account: str = Field("", description="Only for emulators; elsewhere azure-identity's own chain.")
+    azureblob_key: str = Field("", description="Only for emulators.")
 
     backup_recipients: list[str] = Field(
         default_factory=list, description="age recipients of backups and preimages, or files of them."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.core.action import CheckSpec, Context, Kind
 from engine.core.change import (
@@ -23,9 +23,33 @@ from engine.core.change import (
 )
 from engine.core.model import ObjectId
 from engine.core.ports import ObjectStore
+from engine.errors import RefusedError
 
 OWNED = {"managed-by": "runbook"}
 _EXISTS = Fingerprint("exists")
+
+
+class Lifecycle(BaseModel):
+    """When the store removes things by itself. What is not said is not touched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expire_days: int | None = Field(default=None, ge=1, description="Days after which an object is removed.")
+    noncurrent_days: int | None = Field(
+        default=None, ge=1, description="Days that an overwritten or deleted version is kept."
+    )
+
+
+class ObjectLock(BaseModel):
+    """For how long a new object cannot be deleted or overwritten by anybody it is not meant for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Literal["governance", "compliance"] = Field(
+        default="governance",
+        description="`governance`: who has a right of its own may shorten it; `compliance`: nobody, not even the root.",
+    )
+    days: int = Field(ge=1, le=36500, description="Default retention of a new object.")
 
 
 class BucketParams(BaseModel):
@@ -40,11 +64,28 @@ class BucketParams(BaseModel):
         default="blocked", description="`blocked`: nothing in it can be made public; `unmanaged`: not looked at."
     )
 
+    lifecycle: Lifecycle = Field(default_factory=Lifecycle, description="When the store removes things by itself.")
+    object_lock: ObjectLock | None = Field(
+        default=None, description="Retention of new objects. Only a bucket that is made with it can have it."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BucketParams:
+        lock, expires = self.object_lock, self.lifecycle.expire_days
+        if lock and not self.versioning:
+            raise ValueError("`object_lock` needs `versioning: true`: what is locked is a version")
+        if lock and expires and expires < lock.days:
+            raise ValueError(f"`lifecycle.expire_days` {expires} ends before `object_lock.days` {lock.days}")
+        return self
+
     def wanted(self) -> Mapping[str, Any]:
         """The declared settings in the form of ObjectStore.bucket."""
-        settings: dict[str, Any] = {"versioning": self.versioning, "encryption": self.encryption}
+        settings: dict[str, Any] = {name: days for name, days in self.lifecycle.model_dump().items() if days}
+        settings |= {"versioning": self.versioning, "encryption": self.encryption}
         if self.public_access == "blocked":
             settings["public_access"] = "blocked"
+        if self.object_lock:
+            settings["object_lock"] = self.object_lock.model_dump()
         return settings
 
 
@@ -76,6 +117,7 @@ class BucketAction:
     def plan(self, params: BucketParams, now: Reading, ctx: Context) -> Change:
         """What is created stays (residue): it may hold backups by a rollback. A changed setting goes back."""
         found: Mapping[str, Any] | None = now.detail
+        self._refuse_impossible(params, found)
         objects = {
             _object(params): Delta(
                 before=now.state.get(_object(params), ABSENT),
@@ -103,7 +145,9 @@ class BucketAction:
     def apply(self, params: BucketParams, change: Change, ctx: Context) -> Outcome:
         ctx.deadline.check(f"{ctx.step}: before bucket {params.name} was touched")
         if change.verb is Verb.CREATE:
-            self._objects.create_bucket(params.name)
+            for setting in [s for s in params.wanted() if s in self._objects.shared]:
+                self._objects.set_bucket(params.name, setting, params.wanted()[setting])
+            self._objects.create_bucket(params.name, object_lock=params.object_lock is not None)
             self._objects.set_bucket(params.name, "tags", OWNED)
         found = self._objects.bucket(params.name) or {}
         set_now = [setting for setting, value in params.wanted().items() if found.get(setting) != value]
@@ -126,6 +170,24 @@ class BucketAction:
             self._objects.set_bucket(params.name, setting, old[setting])
         return Outcome(summary=f"bucket {params.name}: {', '.join(back) or 'nothing'} set back")
 
+    def _refuse_impossible(self, params: BucketParams, found: Mapping[str, Any] | None) -> None:
+        """RefusedError for what no apply could bring about."""
+        region = self._objects.region
+        if found and region and found["region"] != region:
+            raise RefusedError(
+                f"bucket {params.name} is in region {found['region']}, and this environment's is {region}. A bucket "
+                "cannot be moved: name another one, or set s3_region. Nothing was changed."
+            )
+        if params.object_lock and found and found["object_lock"] is None:
+            raise RefusedError(
+                f"bucket {params.name} was made without Object Lock, which cannot be had later. Name a new bucket and "
+                "move to it, or leave `object_lock` out. Nothing was changed."
+            )
+        for setting, why in self._objects.limits.items():
+            wanted = params.wanted().get(setting)
+            if wanted and (found is None or found[setting] != wanted):
+                raise RefusedError(f"bucket {params.name}: {setting} {_shown(wanted)}: {why} Nothing was changed.")
+
     def checks(self, params: BucketParams) -> Sequence[CheckSpec]:
         return ()
 
@@ -135,9 +197,9 @@ def _object(params: BucketParams, setting: str = "") -> ObjectId:
 
 
 def _fingerprint(value: Any) -> Fingerprint:
-    if value in (False, "open"):
+    if not value or value == "open":
         return ABSENT
-    return Fingerprint("on" if value is True else str(value))
+    return Fingerprint("on" if value is True else _shown(value))
 
 
 def _lines(setting: str, found: Mapping[str, Any] | None, value: Any) -> Iterator[DiffLine]:
@@ -148,4 +210,6 @@ def _lines(setting: str, found: Mapping[str, Any] | None, value: Any) -> Iterato
 
 
 def _shown(value: Any) -> str:
-    return {True: "on", False: "off"}.get(value, str(value))
+    if isinstance(value, Mapping) and value:
+        return f"{value['mode']}, {value['days']} d"
+    return "on" if value is True else str(value or "off")

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from engine.adapters import s3_settings
+from engine.adapters.local_networks import LocalNetworks
 from engine.adapters.s3_errors import code_of, s3_errors
 from engine.core.action import Deadline
 from engine.core.ports import StoredObject
 from engine.core.redaction import Redactor, Secret
 from engine.errors import NotYetError, PermanentError, RunbookError, TemporaryError, UsageError
 
-BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
 _PIECE = 1024 * 1024
 _PARTS_OF = 8 * _PIECE  # bytes; larger objects are uploaded in parts of this size
 _DIGEST = "sha256"  # the metadata entry that `put` adds
 _ABSENT = {"404", "NoSuchBucket", "NoSuchKey", "NotFound"}
-_UNSET = {
-    "ServerSideEncryptionConfigurationNotFoundError",
-    "NoSuchPublicAccessBlockConfiguration",
-    "NoSuchTagSet",
-}
 
 
 class S3:
@@ -42,7 +39,9 @@ class S3:
         redactor: Redactor,
         *,
         ca: str = "",
+        networks: LocalNetworks | None = None,
     ) -> None:
+        self._networks = networks or LocalNetworks()
         self._endpoint = endpoint
         self._region = region
         self._credentials = credentials
@@ -54,6 +53,18 @@ class S3:
 
     # --- buckets --------------------------------------------------------------------------------------------------
 
+    @property
+    def region(self) -> str:
+        return self._region
+
+    @property
+    def limits(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def shared(self) -> Collection[str]:
+        return ()
+
     def bucket(self, name: str) -> Mapping[str, Any] | None:
         with s3_errors(f"read bucket {name}", unreachable=NotYetError):
             try:
@@ -62,22 +73,15 @@ class S3:
                 if code_of(error) in _ABSENT:
                     return None
                 raise
-            return {
-                "versioning": self._client.get_bucket_versioning(Bucket=name).get("Status") == "Enabled",
-                "encryption": self._optional(self._client.get_bucket_encryption, name) is not None,
-                "public_access": self._public_access(name),
-                "region": region,
-                "tags": {
-                    tag["Key"]: tag["Value"]
-                    for tag in (self._optional(self._client.get_bucket_tagging, name) or {}).get("TagSet", ())
-                },
-            }
+            return {**s3_settings.read(self._client, name), "region": region}
 
-    def create_bucket(self, name: str) -> None:
+    def create_bucket(self, name: str, *, object_lock: bool = False) -> None:
         """Ours already is fine; another account's is PermanentError."""
-        where = (
-            {} if self._region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
-        )
+        where: dict[str, Any] = {}
+        if self._region != "us-east-1":
+            where["CreateBucketConfiguration"] = {"LocationConstraint": self._region}
+        if object_lock:
+            where["ObjectLockEnabledForBucket"] = True
         with s3_errors(f"create bucket {name}", unreachable=TemporaryError):
             try:
                 self._client.create_bucket(Bucket=name, **where)
@@ -86,16 +90,10 @@ class S3:
                     raise
 
     def set_bucket(self, name: str, setting: str, value: Any) -> None:
-        setters: Mapping[str, Callable[[str, Any], None]] = {
-            "versioning": self._set_versioning,
-            "encryption": self._set_encryption,
-            "public_access": self._set_public_access,
-            "tags": self._set_tags,
-        }
-        if setting not in setters:
-            raise UsageError(f"s3: a bucket has no setting '{setting}'; there are {', '.join(setters)}")
+        if setting not in s3_settings.SETTERS:
+            raise UsageError(f"s3: a bucket has no setting '{setting}'; there are {', '.join(s3_settings.SETTERS)}")
         with s3_errors(f"set {setting} of bucket {name}", unreachable=TemporaryError):
-            setters[setting](name, value)
+            s3_settings.SETTERS[setting](self._client, name, value)
 
     def delete_bucket(self, name: str) -> None:
         with s3_errors(f"delete bucket {name}", unreachable=TemporaryError):
@@ -196,44 +194,11 @@ class S3:
                 Callback=lambda _bytes: deadline.check(doing),
             )
 
-    # --- settings -------------------------------------------------------------------------------------------------
-
-    def _public_access(self, name: str) -> str:
-        answer = self._optional(self._client.get_public_access_block, name)
-        flags = (answer or {}).get("PublicAccessBlockConfiguration", {})
-        on = [flag for flag in BLOCKS if flags.get(flag)]
-        if len(on) == len(BLOCKS):
-            return "blocked"
-        return "+".join(on) or "open"
-
-    def _set_public_access(self, name: str, value: str) -> None:
-        if value == "open":
-            self._client.delete_public_access_block(Bucket=name)
-            return
-        on = BLOCKS if value == "blocked" else value.split("+")
-        self._client.put_public_access_block(
-            Bucket=name, PublicAccessBlockConfiguration={flag: flag in on for flag in BLOCKS}
-        )
-
-    def _set_versioning(self, name: str, value: bool) -> None:
-        status = "Enabled" if value else "Suspended"  # S3 knows no way back to never versioned
-        self._client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": status})
-
-    def _set_encryption(self, name: str, value: bool) -> None:
-        if not value:
-            self._client.delete_bucket_encryption(Bucket=name)
-            return
-        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-        self._client.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
-
-    def _set_tags(self, name: str, value: Mapping[str, str]) -> None:
-        tags = [{"Key": key, "Value": text} for key, text in sorted(value.items())]
-        self._client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags})
-
     # --- the client -----------------------------------------------------------------------------------------------
 
     @property
     def _client(self) -> Any:
+        self._networks.require(urlsplit(self._endpoint).hostname or "")
         with self._lock:
             if self._made is None:
                 self._made = self._make_client()
@@ -257,15 +222,6 @@ class S3:
             config=Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2}, s3=style),
             **keys,
         )
-
-    def _optional(self, get: Any, bucket: str) -> Mapping[str, Any] | None:
-        """A setting's answer; None when it was never set."""
-        try:
-            return dict(get(Bucket=bucket))
-        except self._client.exceptions.ClientError as error:
-            if code_of(error) in _UNSET:
-                return None
-            raise
 
     def _pieces(self, bucket: str, key: str, deadline: Deadline) -> Iterator[bytes]:
         with s3_errors(f"read {bucket}/{key}", unreachable=TemporaryError):

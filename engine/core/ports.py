@@ -20,7 +20,7 @@ Manifest = Mapping[str, Any]
 
 
 class Declared(dict[str, Any]):
-    """A Kubernetes object that knows where it is declared: `policies/mtls.yaml`, `charts/pakit/templates/service.yaml`."""
+    """A Kubernetes object that knows where it is declared: `policies/mesh/mtls.yaml`."""
 
     def __init__(self, content: Mapping[str, Any], source: str) -> None:
         super().__init__(content)
@@ -266,6 +266,10 @@ class ObjectStore(Protocol):
     @property
     def limits(self) -> Mapping[str, str]:
         """Settings that `set_bucket` cannot change here, each with why and what to do instead."""
+
+    @property
+    def shared(self) -> Collection[str]:
+        """Settings of the whole account, which stand before any bucket does: they are set before it is made."""
 
     def bucket(self, name: str) -> Mapping[str, Any] | None:
         """Its settings; None when it does not exist.

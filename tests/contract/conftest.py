@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.contract import azurite as azurite_service
 from tests.contract import services
 
 from tests.fakes import keyvault as fake_keyvault

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,11 +149,11 @@ def require(part: str, *places: Path | str | None) -> str:
 
 
 @contextlib.contextmanager
-def running(argv: Sequence[str], *, user: str = "") -> Iterator[None]:
+def running(argv: Sequence[str], *, user: str = "", env: Mapping[str, str] | None = None) -> Iterator[None]:
     """A program for the length of a block; its output is shown when it ends early."""
     with tempfile.TemporaryFile() as log:
         switch = {"user": user, "cwd": "/"} if user else {}
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **switch)
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, **switch)
         try:
             yield
             early = process.poll()

@@ -1,4 +1,4 @@
-"""The S3 adapter and the `bucket` action over it, against moto."""
+"""What is S3's own, in the adapter and in the `bucket` action, against moto. The rest: test_object_stores.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 
 import boto3
 import pytest
+from pydantic import ValidationError
 
 from engine.actions.bucket import BucketAction, BucketParams
 from engine.adapters.s3 import S3
@@ -13,8 +14,7 @@ from engine.core.action import Deadline
 from engine.core.change import Verb
 from engine.core.convergence import Decision, converge, undo_verdict
 from engine.core.redaction import Redactor, Secret
-from engine.errors import CancelledError, NotYetError, PermanentError, TemporaryError, UsageError
-from tests.contract.services import free_port
+from engine.errors import PermanentError, RefusedError
 from tests.fakes.contexts import context
 
 
@@ -41,101 +41,6 @@ def bucket(s3, name):
     return name
 
 
-def write(tmp_path, data):
-    source = tmp_path / "source"
-    source.write_bytes(data)
-    return source
-
-
-# --- objects ---
-
-
-@pytest.mark.parametrize("size", [0, 5, 20 * 1024 * 1024], ids=["empty", "small", "in parts"])
-def test_what_is_put_comes_back(s3, bucket, tmp_path, size):
-    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    stored = s3.put(bucket, "a/b", write(tmp_path, data), {"source": "test"}, deadline=Deadline(60))
-    assert (stored.key, stored.size) == ("a/b", size)
-    assert stored.metadata == {"source": "test", "sha256": hashlib.sha256(data).hexdigest()}
-    s3.get(bucket, "a/b", tmp_path / "back", deadline=Deadline(60))
-    assert (tmp_path / "back").read_bytes() == data
-    assert (tmp_path / "back").stat().st_mode & 0o777 == 0o600
-
-
-def test_what_reads_back_differently_is_removed(s3, bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(s3, "_pieces", lambda *_: iter([b"something else"]))
-    with pytest.raises(TemporaryError, match="read back differs"):
-        s3.put(bucket, "a", write(tmp_path, b"data"), {}, deadline=Deadline(30))
-    assert s3.head(bucket, "a") is None
-
-
-def test_a_damaged_object_is_not_returned(s3, raw, bucket, tmp_path):
-    raw.put_object(Bucket=bucket, Key="a", Body=b"changed", Metadata={"sha256": hashlib.sha256(b"whole").hexdigest()})
-    with pytest.raises(PermanentError, match="is damaged"):
-        s3.get(bucket, "a", tmp_path / "back", deadline=Deadline(30))
-    assert not (tmp_path / "back").exists()
-
-
-def test_list_and_head(s3, bucket, tmp_path):
-    for key in ("a/1", "a/2", "b/1"):
-        s3.put(bucket, key, write(tmp_path, b"1"), {}, deadline=Deadline(30))
-    assert [found.key for found in s3.list(bucket, "a/")] == ["a/1", "a/2"]
-    s3.delete(bucket, "a/1")
-    assert s3.head(bucket, "a/1") is None
-    assert s3.list("no-such-bucket", "") == []
-    assert s3.head("no-such-bucket", "a") is None
-
-
-def test_put_stops_at_the_deadline(s3, bucket, tmp_path):
-    with pytest.raises(TemporaryError, match="the deadline passed"):
-        s3.put(bucket, "a", write(tmp_path, b"data"), {}, deadline=Deadline(0))
-    assert s3.head(bucket, "a") is None
-
-
-def test_put_stops_in_the_middle(s3, bucket, tmp_path):
-    class Short(Deadline):
-        looks = 0
-
-        def check(self, doing):
-            self.looks += 1
-            if self.looks > 5:
-                raise CancelledError(f"stopped while {doing}")
-
-    with pytest.raises(CancelledError, match="stopped while uploading"):
-        s3.put(bucket, "a", write(tmp_path, b"x" * 20 * 1024 * 1024), {}, deadline=Short(30))
-    assert s3.head(bucket, "a") is None
-
-
-def test_put_into_a_missing_bucket_names_it(s3, tmp_path):
-    with pytest.raises(PermanentError, match="no-such-bucket/a: NoSuchBucket"):
-        s3.put("no-such-bucket", "a", write(tmp_path, b"data"), {}, deadline=Deadline(30))
-
-
-def test_no_endpoint_yet():
-    s3 = S3(f"http://127.0.0.1:{free_port()}", "us-east-1", ("a", Secret("secret-key")), Redactor())
-    with pytest.raises(NotYetError, match="Could not connect"):
-        s3.bucket("backups")
-    with pytest.raises(TemporaryError):
-        s3.create_bucket("backups")
-
-
-def test_a_bucket_that_is_not_empty_stays(s3, bucket, tmp_path):
-    s3.put(bucket, "a", write(tmp_path, b"data"), {}, deadline=Deadline(30))
-    with pytest.raises(PermanentError, match="BucketNotEmpty"):
-        s3.delete_bucket(bucket)
-    s3.delete(bucket, "a")
-    s3.delete_bucket(bucket)
-    s3.delete_bucket(bucket)
-    assert s3.bucket(bucket) is None
-
-
-def test_an_unknown_setting_is_refused(s3, bucket):
-    with pytest.raises(UsageError, match="no setting 'colour'"):
-        s3.set_bucket(bucket, "colour", "blue")
-
-
-# --- the `bucket` action ---
-
-
 @pytest.fixture
 def action(s3):
     return BucketAction(s3)
@@ -151,34 +56,6 @@ def run(action, params):
     if change.verb is not Verb.NONE:
         action.apply(params, change, context())
     return change, preimage
-
-
-def test_created_with_all_settings_and_then_nothing(action, s3, name):
-    params = BucketParams(name=name)
-    change, _ = run(action, params)
-    assert change.verb is Verb.CREATE
-    assert s3.bucket(name) == {
-        "versioning": True,
-        "encryption": True,
-        "public_access": "blocked",
-        "region": "eu-central-1",
-        "tags": {"managed-by": "runbook"},
-    }
-    again, _ = run(action, params)
-    assert again.verb is Verb.NONE
-    assert not any(delta.diff for delta in again.objects.values())
-    assert again == plan(action, params)
-
-
-def test_half_created_goes_on(action, s3, name):
-    params = BucketParams(name=name)
-    change = plan(action, params)
-    s3.create_bucket(name)
-    s3.set_bucket(name, "versioning", True)
-    live = action.read(params, context()).state
-    assert converge(change, live, resuming=True).decision is Decision.APPLY
-    action.apply(params, change, context())
-    assert converge(change, action.read(params, context()).state, resuming=False).decision is Decision.ALREADY
 
 
 def test_changed_settings_go_back(action, s3, raw, bucket):
@@ -202,14 +79,6 @@ def test_changed_settings_go_back(action, s3, raw, bucket):
         assert s3.bucket(bucket) == before
 
 
-def test_what_was_created_stays_at_undo(action, s3, name):
-    params = BucketParams(name=name)
-    change, preimage = run(action, params)
-    assert set(change.residue) == set(change.objects)
-    action.undo(params, change, preimage, context())
-    assert s3.bucket(name)["versioning"]
-
-
 def test_unmanaged_public_access_is_not_touched(action, s3, name):
     run(action, BucketParams(name=name, public_access="unmanaged"))
     assert s3.bucket(name)["public_access"] == "open"
@@ -221,3 +90,97 @@ def test_wanted_off_is_reached(action, s3, bucket):
     assert change.verb is Verb.UPDATE
     assert not s3.bucket(bucket)["versioning"]
     assert plan(action, BucketParams(name=bucket, versioning=False, encryption=False)).verb is Verb.NONE
+
+
+@pytest.mark.parametrize("mode", ["governance", "compliance"])
+def test_made_with_object_lock_and_expiry(action, s3, raw, name, tmp_path, mode):
+    params = BucketParams(
+        name=name, lifecycle={"expire_days": 90, "noncurrent_days": 30}, object_lock={"mode": mode, "days": 14}
+    )
+    change, _ = run(action, params)
+    assert change.verb is Verb.CREATE
+    kept = raw.get_object_lock_configuration(Bucket=name)["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert (kept["Mode"], kept["Days"]) == (mode.upper(), 14)
+    rule = raw.get_bucket_lifecycle_configuration(Bucket=name)["Rules"][0]
+    assert (rule["Expiration"], rule["NoncurrentVersionExpiration"]) == ({"Days": 90}, {"NoncurrentDays": 30})
+    again = plan(action, params)
+    assert again.verb is Verb.NONE
+    source = tmp_path / "source"
+    source.write_bytes(b"data")
+    stored = s3.put(name, "a", source, {}, deadline=Deadline(30))
+    with pytest.raises(raw.exceptions.ClientError, match="AccessDenied"):
+        raw.delete_object(Bucket=name, Key="a", VersionId=stored.version)
+    s3.delete(name, "a")  # leaves a marker; the version stays
+    assert [v["VersionId"] for v in raw.list_object_versions(Bucket=name)["Versions"]] == [stored.version]
+
+
+def test_killed_before_its_retention_was_set_it_goes_on(action, s3, name):
+    params = BucketParams(name=name, object_lock={"days": 14})
+    change = plan(action, params)
+    s3.create_bucket(name, object_lock=True)
+    live = action.read(params, context()).state
+    assert converge(change, live, resuming=True).decision is Decision.APPLY
+    action.apply(params, change, context())
+    assert s3.bucket(name)["object_lock"] == {"mode": "governance", "days": 14}
+
+
+def test_retention_can_change_and_goes_back(action, s3, name):
+    run(action, BucketParams(name=name, object_lock={"days": 14}))
+    params = BucketParams(name=name, object_lock={"mode": "compliance", "days": 30})
+    change, preimage = run(action, params)
+    assert change.verb is Verb.UPDATE
+    assert [(x.before, x.after) for d in change.objects.values() for x in d.diff] == [
+        ("governance, 14 d", "compliance, 30 d")
+    ]
+    action.undo(params, change, preimage, context())
+    assert s3.bucket(name)["object_lock"] == {"mode": "governance", "days": 14}
+
+
+def test_object_lock_on_a_bucket_made_without_is_a_plan_error(action, s3, bucket):
+    before = s3.bucket(bucket)
+    with pytest.raises(RefusedError, match=rf"bucket {bucket} was made without Object Lock.*Nothing was changed"):
+        plan(action, BucketParams(name=bucket, object_lock={"days": 14}))
+    assert s3.bucket(bucket) == before
+
+
+def test_a_bucket_in_another_region_is_a_plan_error(action, moto, name):
+    S3(moto, "eu-west-1", ("access", Secret("secret-key")), Redactor()).create_bucket(name)
+    with pytest.raises(RefusedError, match=rf"bucket {name} is in region eu-west-1, and this environment's is eu-cent"):
+        plan(action, BucketParams(name=name))
+
+
+def test_rules_of_others_stay(action, s3, raw, bucket):
+    theirs = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 5}}
+    raw.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [theirs]})
+    assert s3.bucket(bucket)["expire_days"] is None
+    params = BucketParams(name=bucket, lifecycle={"expire_days": 90})
+    change, preimage = run(action, params)
+    rules = raw.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert [rule["ID"] for rule in rules] == ["logs", "runbook"]
+    action.undo(params, change, preimage, context())
+    assert [r["ID"] for r in raw.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]] == ["logs"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"versioning": False, "object_lock": {"days": 1}}, "needs `versioning: true`"),
+        ({"lifecycle": {"expire_days": 7}, "object_lock": {"days": 14}}, "ends before"),
+        ({"lifecycle": {"expire_days": 0}}, "greater than or equal to 1"),
+        ({"object_lock": {"mode": "legal", "days": 1}}, "governance"),
+    ],
+)
+def test_what_contradicts_itself_is_a_mistake_in_the_file(given, why):
+    with pytest.raises(ValidationError, match=why):
+        BucketParams(name="backups", **given)
+
+
+def test_an_empty_lifecycle_value_means_that_it_is_not_looked_at(action, s3, bucket):
+    s3.set_bucket(bucket, "expire_days", 3)
+    run(action, BucketParams(name=bucket))
+    assert s3.bucket(bucket)["expire_days"] == 3
+
+
+def test_a_missing_bucket_is_a_permanent_error_of_a_setter(s3):
+    with pytest.raises(PermanentError, match="NoSuchBucket"):
+        s3.set_bucket("no-such-bucket", "versioning", True)

@@ -31,6 +31,8 @@ CLUSTER = pytest.mark.cluster
 STATES = [
     pytest.param((bucket.make, {}), id="bucket"),
     pytest.param((bucket.make, {"existing": True}), id="bucket-existing"),
+    pytest.param((bucket.make, {"locked": True}), id="bucket-locked"),
+    pytest.param((bucket.make_container, {}), id="bucket-container"),
     pytest.param((check.make, {}), id="check"),
     pytest.param((manifest.make, {}), id="manifest", marks=CLUSTER),
     pytest.param((playbook.make, {}), id="playbook"),
