@@ -35,8 +35,8 @@ from engine.adapters.dns import DnsResolver
 from engine.adapters.helm import HelmCli
 from engine.adapters.http import Requests
 from engine.adapters.istioctl import Istioctl
-from engine.adapters.kubernetes import KubernetesCluster
 from engine.adapters.keyvault import KeyVault, credential
+from engine.adapters.kubernetes import KubernetesCluster
 from engine.adapters.launcher import ProcessLauncher
 from engine.adapters.local_networks import LocalNetworks
 from engine.adapters.network import Sockets
@@ -175,7 +175,7 @@ class Outside:
         return _expanded(self.settings.kubeconfig, "kubeconfig")
 
     def _actions(self, cluster: Cluster, context: str, checks: Mapping[str, Check]) -> Mapping[str, Action]:
-        settings, evidence = self.settings, self._evidence()
+        evidence = self._evidence()
         helm = self._helm(cluster, context)
         actions: tuple[Action, ...] = (
             ApprovalAction(self.asker, evidence, self._plan_digest),
@@ -188,9 +188,7 @@ class Outside:
                 self._render,
                 encryption=self.age,
                 scope=self.runbook,
-                analyzers={
-                    "istio": Istioctl(settings.istioctl_program, self._kubeconfig, context, self.launcher),
-                },
+                analyzers=self._analyzers(context),
             ),
             PlaybookAction(
                 AnsiblePlaybooks(self.launcher, self.redactor, secrets.token_hex(4)),
@@ -205,6 +203,9 @@ class Outside:
             SecretAction(self.secret_store, f"{self.runbook}/{self.environment}"),
         )
         return {action.key: action for action in actions}
+
+    def _analyzers(self, context: str) -> Mapping[str, Analyzer]:
+        return {"istio": Istioctl(self.settings.istioctl_program, self._kubeconfig, context, self.launcher)}
 
     def _evidence(self) -> Evidence:
         return JournalEvidence(self.journal, self.environment)

@@ -23,31 +23,27 @@ class Settings(BaseModel):
     promtool_program: str = Field("promtool", description="The promtool program, which comes with Prometheus.")
     istioctl_program: str = Field("istioctl", description="The istioctl program, for `manifest: {analyze: istio}`.")
 
+    kubernetes_version: str = Field(
+        "", description="Version that `plan --offline` renders charts for, like 1.36.3; empty: that of its schemas."
+    )
+
     local_networks: dict[str, list[str]] = Field(
         default_factory=dict,
         description="Interface of this machine -> networks behind it: their addresses are asked only while it exists.",
+    )
+
+    secret_store: Literal["vault", "keyvault"] = Field(
+        "vault", description="Where secrets are: Vault or OpenBao (`vault_…`), or Azure Key Vault (`keyvault_…`)."
     )
 
     vault_address: str = Field("", description="URL of Vault or OpenBao; empty: through vault_service.")
     vault_service: str = Field("", description="`namespace/service:port`, reached by a port-forward.")
     vault_ca: str = Field("", description="File of the CA that signed its certificate; empty: the system's.")
     vault_mount: str = Field("kv", description="The KV version 2 engine.")
-    secret_store: Literal["vault", "keyvault"] = Field(
-        "vault", description="Where secrets are: Vault or OpenBao (`vault_…`), or Azure Key Vault (`keyvault_…`)."
-    )
-
     vault_role: str = Field("runbook-engine", description="Role of the Kubernetes auth method to log in with.")
     vault_auth_mount: str = Field("kubernetes", description="Where that auth method is mounted.")
     vault_service_account: str = Field("runbook-system/engine", description="Service account to log in as.")
 
-    object_store: Literal["s3", "azureblob"] = Field(
-        "s3", description="Where backups are: S3 and what speaks it (`s3_…`), or Azure Blob storage (`azureblob_…`)."
-    )
-
-    s3_endpoint: str = Field("", description="URL of an S3-compatible store; empty: the provider's own.")
-    s3_region: str = Field("us-east-1", description="Region of the buckets.")
-    s3_access_key: str = Field("", description="Only for emulators; elsewhere the provider's credential chain.")
-    s3_secret_key: str = Field("", description="Only for emulators.")
     keyvault_url: str = Field("", description="URL of the Azure Key Vault: https://NAME.vault.azure.net.")
     keyvault_credential: Literal["default", "workload", "client_secret"] = Field(
         "default", description="How to log in: what this machine has, a federated token, a client secret in a file."
@@ -63,6 +59,10 @@ class Settings(BaseModel):
         "s3", description="Where backups are: S3 and what speaks it (`s3_…`), or Azure Blob storage (`azureblob_…`)."
     )
 
+    s3_endpoint: str = Field("", description="URL of an S3-compatible store; empty: the provider's own.")
+    s3_region: str = Field("us-east-1", description="Region of the buckets.")
+    s3_access_key: str = Field("", description="Only for emulators; elsewhere the provider's credential chain.")
+    s3_secret_key: str = Field("", description="Only for emulators.")
 
     azureblob_endpoint: str = Field(
         "", description="The account's blob service: https://ACCOUNT.blob.core.windows.net."
@@ -77,13 +77,6 @@ class Settings(BaseModel):
         default_factory=list, description="Files with age identities, to prove that a backup can be read."
     )
 
-    @property
-    def planner_context(self) -> str:
-        return self.kube_context_planner or self.kube_context
-
-    @property
-    def deployer_context(self) -> str:
-        return self.kube_context_deployer or self.kube_context
     @model_validator(mode="after")
     def _reachable_store(self) -> Settings:
         if self.secret_store == "keyvault":  # noqa: S105
@@ -95,3 +88,10 @@ class Settings(BaseModel):
                 raise ValueError(f"keyvault_credential: client_secret needs {', '.join(lacking)}")
         return self
 
+    @property
+    def planner_context(self) -> str:
+        return self.kube_context_planner or self.kube_context
+
+    @property
+    def deployer_context(self) -> str:
+        return self.kube_context_deployer or self.kube_context

@@ -6,8 +6,8 @@ import pytest
 
 from tests.contract import azurite as azurite_service
 from tests.contract import services
-
 from tests.fakes import keyvault as fake_keyvault
+
 
 @pytest.fixture(scope="session")
 def bao():
