@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,10 @@ from engine.errors import Diagnostic, FilesError, UsageError
 from engine.run.journal import Journal
 
 if TYPE_CHECKING:
+    from engine.core.offline import OfflinePlan
     from engine.load.lint import Registry
     from engine.load.runbook import LoadedRunbook
+    from engine.outside import Outside
     from engine.run.session import Session
 
 STATE = ".runbook"
@@ -89,8 +91,10 @@ def open_session(
     run: RunView | None = None,
     cancelled: threading.Event,
     runbook: str | None = None,
+    make_outside: Callable[..., Outside] | None = None,
 ) -> Session:
     """Open an environment. With `run`: on that run's kept inputs and frozen time, never the working tree.
+    `make_outside` makes what stands in for its real outside.
 
     FilesError with every mistake in the files; UsageError when there is no such environment.
     """
@@ -115,7 +119,7 @@ def open_session(
     redactor, resources = Redactor(), ExitStack()
     journal = open_journal(root, redactor)
     resources.callback(journal.close)
-    outside = Outside(
+    outside = (make_outside or Outside)(
         settings=read_settings(loaded.scope),
         environment=environment,
         runbook=loaded.runbook.name,
@@ -145,6 +149,46 @@ def open_session(
         bind=lambda run_id: inputs.bind(state / "runs" / run_id),
         resources=resources,
     )
+
+
+def plan_offline(
+    root: Path,
+    environment: str,
+    *,
+    extra: Sequence[str] = (),
+    observer: Observer,
+    cancelled: threading.Event | None = None,
+    runbook: str | None = None,
+) -> OfflinePlan:
+    """The plan of a first deploy, made without any system: nothing is connected to, no secret is read.
+
+    FilesError, ObjectsError for objects a server would refuse, UsageError for what cannot be planned at all.
+    """
+    from engine.adapters.offline import nothing_connects
+    from engine.adapters.offline_cluster import OfflineCluster
+    from engine.offline import OfflineOutside
+    from engine.run.offline import make_offline_plan
+
+    made: list[OfflineOutside] = []
+
+    def make(**given: Any) -> OfflineOutside:
+        made.append(OfflineOutside(**given, cluster=OfflineCluster(given["settings"].kubernetes_version)))
+        return made[0]
+
+    with (
+        nothing_connects(),
+        open_session(
+            root,
+            environment,
+            extra=extra,
+            observer=observer,
+            interactive=False,
+            cancelled=cancelled or threading.Event(),
+            runbook=runbook,
+            make_outside=make,
+        ) as session,
+    ):
+        return make_offline_plan(session, made[0].cluster, lambda: made[0].helm.installs_differently)
 
 
 def _keep(root: Path, state: Path, environment: str, extra: Sequence[str], runbook: str | None) -> Any:

@@ -13,7 +13,7 @@ from engine.actions.objects import by_name, parse
 from engine.core.change import Fingerprint
 from engine.core.events import digest_of
 from engine.core.model import ObjectId
-from engine.core.ports import Cluster, Manifest, ReleaseRecord
+from engine.core.ports import Cluster, Declared, Manifest, ReleaseRecord, source_of
 from engine.errors import UsageError
 
 _HOOK = "helm.sh/hook"
@@ -135,7 +135,7 @@ def _as_sent(
         "meta.helm.sh/release-name": name,
         "meta.helm.sh/release-namespace": namespace,
     }
-    return {**manifest, "metadata": meta}
+    return Declared({**manifest, "metadata": meta}, source_of(manifest))
 
 
 def _scopes(manifests: Sequence[Manifest]) -> dict[tuple[str, str], bool]:

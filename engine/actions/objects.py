@@ -15,7 +15,7 @@ from engine.core.change import ABSENT, Delta, Fidelity, Fingerprint, Verb
 from engine.core.events import digest_of
 from engine.core.look import after, before, diff
 from engine.core.model import ObjectId
-from engine.core.ports import Look, Manifest, Reference
+from engine.core.ports import Declared, Look, Manifest, Reference, source_of
 from engine.errors import PermanentError
 
 ROLLING_OUT = "rolling out"
@@ -63,9 +63,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def parse(text: str, where: str) -> list[dict[str, Any]]:
+def parse(text: str, where: str) -> list[Declared]:
     """The objects of a file of one or more documents; a List is taken apart. PermanentError names the file."""
-    found: list[dict[str, Any]] = []
+    found: list[Declared] = []
     try:
         documents = list(yaml.load_all(text, _Loader))
     except yaml.YAMLError as error:
@@ -76,11 +76,11 @@ def parse(text: str, where: str) -> list[dict[str, Any]]:
         items = document.get("items") if isinstance(document, dict) and "metadata" not in document else None
         for item in items or [document]:
             _require_object(item, where)
-            found.append(item)
+            found.append(Declared(item, where))
     return found
 
 
-def prepared(manifest: Manifest) -> dict[str, Any]:
+def prepared(manifest: Manifest) -> Declared:
     """As it is sent. `stringData` becomes `data`, or a removed key stays on the server; empty `labels` and
     `annotations` go, or we would own every foreign one."""
     ready = {k: v for k, v in manifest.items() if k not in ("stringData", "status")}
@@ -89,7 +89,7 @@ def prepared(manifest: Manifest) -> dict[str, Any]:
     if manifest["kind"] == "Secret" and manifest.get("stringData"):
         plain = {k: base64.b64encode(str(v).encode()).decode() for k, v in manifest["stringData"].items()}
         ready["data"] = {**(manifest.get("data") or {}), **plain}
-    return ready
+    return Declared(ready, source_of(manifest))
 
 
 def in_order(manifests: Iterable[Manifest]) -> list[Manifest]:

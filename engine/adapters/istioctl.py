@@ -32,7 +32,7 @@ class Istioctl:
         where = self._access if live else ["--use-kube=false", "--suppress", f"{_NOT_FOUND}=*"]
         argv = [self._program, "analyze", "-", "--all-namespaces", "--output", "json", *where]
         argv += ["--timeout", f"{max(1, int(deadline.remaining()))}s"]
-        done = self._launcher.run(argv, deadline=deadline, stdin=yaml.safe_dump_all(given).encode())
+        done = self._launcher.run(argv, deadline=deadline, stdin=yaml.safe_dump_all(map(dict, given)).encode())
         ours = {str(Reference.of(m)): m for m in given}
         return [*_unreadable(done, given), *(o for o in _objections(done) if o.object in ours)]
 

@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(runs.deploy, runs.plan, recovery.resume, recovery.rollback, recovery.adopt, runs.verify),
+    *(runs.deploy, runs.plan, runs.diff, recovery.resume, recovery.rollback, recovery.adopt, runs.verify),
     *(journal.status, journal.history, journal.show, journal.why, report.report),
     *(files.lint, files.schema, files.graph, doctor.doctor),
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from engine.cli import options as o
 from engine.cli.opening import Work, opened
 from engine.cli.output import Output
 from engine.core.change import Verb
+from engine.errors import UsageError
 from engine.report.plan import coverage, plan_lines
 from engine.report.text import count
 
@@ -25,6 +27,10 @@ PlanFile = Annotated[
     Path | None, typer.Option("--plan", metavar="FILE", help="Run exactly this plan, written by `plan --out`.")
 ]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan, for `deploy --plan`.")]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Ask no system: render everything, judge it by schemas, as for a first deploy."),
+]
 Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 when something would change.")]
 
 
@@ -60,8 +66,11 @@ def plan(
     runbook: o.RunbookName = "",
     out: OutFile = None,
     detailed_exitcode: Detailed = False,
+    offline: Offline = False,
 ) -> int:
     """Show what a deploy would change, with a diff, and how far that can be trusted. Changes nothing."""
+    if offline:
+        return _plan_offline(output, environment, extra or (), runbook, out=out, detailed_exitcode=detailed_exitcode)
     from engine.cli import planfile
     from engine.report.documents import plan_document
 
@@ -88,6 +97,50 @@ def verify(output: Output, environment: o.Environment, extra: o.Extra = None, ru
         planned, seconds = _read_and_plan(work)
         view = run_verify(work.session, planned)
         return work.finish(view, read_seconds=seconds, coverage=coverage(planned))
+
+
+def _plan_offline(
+    output: Output, environment: str, extra: Sequence[str], runbook: str, *, out: Path | None, detailed_exitcode: bool
+) -> int:
+    from engine import wiring
+    from engine.report.offline import offline_document, offline_lines
+
+    if out is not None:
+        raise UsageError(
+            "--out with --offline: a plan that asked nobody cannot be carried out. Plan without --offline."
+        )
+    root, console = wiring.find_root(Path.cwd()), output.console()
+    try:
+        made = wiring.plan_offline(root, environment, extra=extra, observer=console, runbook=runbook or None)
+    finally:
+        console.close()
+    actions = {s.id: s.action for s in wiring.load(root, runbook or None, environment).runbook.steps()}
+    output.answer(offline_document(made), offline_lines(made, actions, width=output.width, verbose=output.verbose))
+    return 2 if detailed_exitcode and made.plan.wanted else 0
+
+
+@o.speaking
+def diff(
+    output: Output,
+    environment: o.Environment,
+    other: o.Environment,
+    runbook: o.RunbookName = "",
+    detailed_exitcode: Detailed = False,
+) -> int:
+    """How two environments differ: variables, steps, and every object they come to. Asks no system."""
+    from engine import wiring
+    from engine.core.comparison import compare
+    from engine.report.offline import comparison_document, comparison_lines
+
+    root, console = wiring.find_root(Path.cwd()), output.console()
+    try:
+        plans = [wiring.plan_offline(root, e, observer=console, runbook=runbook or None) for e in (environment, other)]
+    finally:
+        console.close()
+    variables = [wiring.load(root, runbook or None, e).scope.settled() for e in (environment, other)]
+    found = compare(plans[0], plans[1], variables[0], variables[1])
+    output.answer(comparison_document(found), comparison_lines(found, width=output.width))
+    return 2 if detailed_exitcode and not found.same else 0
 
 
 def _read_and_plan(work: Work) -> tuple[Plan, float]:
