@@ -1,5 +1,8 @@
-"""Networks that this machine itself carries. Before their bridge exists a packet to one would leave by the default route,
-and whatever answers there is not what the runbook means."""
+"""Networks that this machine itself carries.
+
+Before their bridge exists a packet to one would leave by the default route, and what answers there is not what the
+runbook means.
+"""
 
 from __future__ import annotations
 

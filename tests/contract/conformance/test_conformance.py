@@ -38,9 +38,9 @@ STATES = [
     pytest.param((playbook.make, {}), id="playbook"),
     pytest.param((release.make, {}), id="release", marks=CLUSTER),
     pytest.param((secret.make, {}), id="secret"),
+    pytest.param((secret.make_keyvault, {}), id="secret-keyvault"),
 ]
 EVENTS = [
-    pytest.param((secret.make_keyvault, {}), id="secret-keyvault"),
     pytest.param((approval.make, {}), id="approval"),
     pytest.param((backup.make, {}), id="backup", marks=CLUSTER),
     pytest.param((command.make, {}), id="command"),
