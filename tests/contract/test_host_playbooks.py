@@ -76,6 +76,14 @@ def play(host: Path, playbook: str, *more: str) -> tuple[int, dict[str, int], st
     return done.returncode, counts, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def rules(host):
+    """The file of rules on a host whose firewall was set up."""
+    code, _, text = play(host, "firewall.yml")
+    assert code == 0, text
+    return host / "root/etc/nftables.d/runbook.nft"
+
+
 @pytest.mark.parametrize("playbook", ["hardening.yml", "firewall.yml"])
 def test_a_second_run_changes_nothing(host, playbook):
     code, counts, text = play(host, playbook)
@@ -125,9 +133,7 @@ def net():
     return run
 
 
-def test_the_rules_load_twice_and_hold_the_allow_list(host, net):
-    play(host, "firewall.yml")
-    rules = host / "root/etc/nftables.d/runbook.nft"
+def test_the_rules_load_twice_and_hold_the_allow_list(rules, net):
     done = net(f"nft -f {rules}; nft -f {rules}; nft list table inet runbook")
     assert done.returncode == 0, done.stderr
     assert "203.0.113.7" in done.stdout
@@ -147,9 +153,8 @@ ASK = "import socket; socket.create_connection(('203.0.113.1', {port}), 1.5, ('{
         ("203.0.113.7", 22, False),  # no admin
     ],
 )
-def test_who_gets_in(host, net, source, port, let_in):
+def test_who_gets_in(rules, net, source, port, let_in):
     """A neighbour on a cable, in a network of its own, knocks."""
-    play(host, "firewall.yml")
     ask, python = ASK.format(port=port, source=source), sys.executable
     done = net(f"""
         unshare --net sleep 60 & peer=$!
@@ -164,7 +169,7 @@ def test_who_gets_in(host, net, source, port, let_in):
         {python} -m http.server {port} >/dev/null 2>&1 & server=$!
         until {python} -c "import socket; socket.create_connection(('127.0.0.1', {port}), 1)" 2>/dev/null; do :; done
         nsenter -t $peer -n {python} -c "{ask}"
-        nft -f {host}/root/etc/nftables.d/runbook.nft
+        nft -f {rules}
         if nsenter -t $peer -n {python} -c "{ask}" 2>/dev/null; then echo in; else echo out; fi
     """)
     assert done.returncode == 0, done.stderr
