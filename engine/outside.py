@@ -35,6 +35,7 @@ from engine.adapters.helm import HelmCli
 from engine.adapters.http import Requests
 from engine.adapters.kubernetes import KubernetesCluster
 from engine.adapters.launcher import ProcessLauncher
+from engine.adapters.local_networks import LocalNetworks
 from engine.adapters.network import Sockets
 from engine.adapters.s3 import S3
 from engine.adapters.terminal import TerminalAsker
@@ -190,9 +191,14 @@ class Outside:
         return {action.key: action for action in actions}
 
     def _checks(self) -> Mapping[str, Check]:
-        http, network, databases, cluster = Requests(), Sockets(), SqlAndRedis(), self.deployer
+        http, network, databases, cluster = (
+            Requests(self.networks),
+            Sockets(self.networks),
+            SqlAndRedis(),
+            self.deployer,
+        )
         checks: tuple[Check, ...] = (
-            DnsCheck(DnsResolver()),
+            DnsCheck(DnsResolver(self.networks)),
             HttpCheck(http, cluster),
             JsonRpcCheck(http, cluster),
             KubernetesCheck(cluster),
@@ -205,6 +211,10 @@ class Outside:
             VaultCheck(self.vault),
         )
         return {check.key: check for check in checks}
+
+    @cached_property
+    def networks(self) -> LocalNetworks:
+        return LocalNetworks(self.settings.local_networks)
 
     # --- Secrets ----------------------------------------------------------------------------------------------------
 
@@ -268,7 +278,7 @@ class Outside:
     def s3(self) -> S3:
         settings = self.settings
         credentials = (settings.s3_access_key, Secret(settings.s3_secret_key)) if settings.s3_access_key else None
-        return S3(settings.s3_endpoint, settings.s3_region, credentials, self.redactor)
+        return S3(settings.s3_endpoint, settings.s3_region, credentials, self.redactor, networks=self.networks)
 
     def _render(self, text: str, variables: Mapping[str, Any], name: str) -> str:
         """A manifest file with its templates rendered. UsageError names the file."""

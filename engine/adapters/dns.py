@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.adapters.local_networks import LocalNetworks
 from engine.core.action import Deadline
 from engine.core.services import NoAnswerError
 from engine.errors import UsageError
@@ -13,6 +14,9 @@ _LONGEST = 5.0  # seconds for one question, repeats included
 
 class DnsResolver:
     """Asks one named server, or the system's (port NameResolver)."""
+
+    def __init__(self, networks: LocalNetworks | None = None) -> None:
+        self._networks = networks or LocalNetworks()
 
     def resolve(self, name: str, kind: str, *, server: str = "", deadline: Deadline) -> Sequence[str]:
         """See NameResolver. `server` is an address, or address:port."""
@@ -26,6 +30,7 @@ class DnsResolver:
             resolver = dns.resolver.Resolver(configure=not server)
             if server:
                 host, port = _address(server)
+                self._networks.require(host)
                 resolver.nameservers, resolver.port = [host], port
             answer = resolver.resolve(name, kind, lifetime=min(_LONGEST, deadline.remaining()), search=False)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from engine.adapters.local_networks import LocalNetworks
 from engine.core.action import Deadline
 from engine.core.services import NoAnswerError, Response
 from engine.errors import UsageError
@@ -18,6 +19,9 @@ _LARGEST = 8 * 1024 * 1024  # bytes of a body that are read
 
 class Requests:
     """Asks once, follows nothing (port Http). A new connection each time: a check must not see an old one's luck."""
+
+    def __init__(self, networks: LocalNetworks | None = None) -> None:
+        self._networks = networks or LocalNetworks()
 
     def request(
         self,
@@ -36,6 +40,7 @@ class Requests:
         parts = _parts(url)
         doing = f"{method} {urlunsplit(parts._replace(netloc=_host(parts)))}"  # without a password in the URL
         deadline.check(doing)
+        self._networks.require(connect_to[0] if connect_to else parts.hostname or "")
         sent, data = dict(headers or {}), body
         if body is not None and not isinstance(body, str | bytes):
             data = json.dumps(body)

@@ -9,18 +9,25 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.adapters.local_networks import LocalNetworks
 from engine.core.action import Deadline
 from engine.core.services import Certificate, NoAnswerError
 from engine.errors import UsageError
 
 _LONGEST = 10.0  # seconds to connect, and for the handshake
+_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+_NO_COMMON_VERSION = ("TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL")
 
 
 class Sockets:
     """Opens connections and looks at certificates (port Network)."""
 
+    def __init__(self, networks: LocalNetworks | None = None) -> None:
+        self._networks = networks or LocalNetworks()
+
     def connect(self, host: str, port: int, *, hold: float = 0, deadline: Deadline) -> None:
         doing = f"connect to {host}:{port}"
+        self._networks.require(host)
         with _opened(host, port, deadline) as opened, _socket_errors(doing):
             if not hold:
                 return
@@ -32,11 +39,16 @@ class Sockets:
             if not first:
                 raise NoAnswerError(f"{doing}: closed at once", "reset")
 
-    def certificate(self, host: str, port: int, server_name: str, *, ca: str = "", deadline: Deadline) -> Certificate:
+    def certificate(
+        self, host: str, port: int, server_name: str, *, ca: str = "", newest: str = "", deadline: Deadline
+    ) -> Certificate:
         try:
             context = ssl.create_default_context(cafile=ca or None)
         except OSError as error:
             raise UsageError(f"CA file {ca} cannot be used: {error}") from error
+        if newest:
+            context.maximum_version = _VERSIONS[newest]
+        self._networks.require(host)
         with (
             _opened(host, port, deadline) as plain,
             _socket_errors(f"TLS with {host}:{port} as {server_name}"),
@@ -70,6 +82,8 @@ def _socket_errors(doing: str) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise NoAnswerError(f"{doing}: {error.verify_message}", "tls") from error
     except ssl.SSLError as error:
+        if error.reason in _NO_COMMON_VERSION:
+            raise NoAnswerError(f"{doing}: no version of TLS in common", "protocol") from error
         raise NoAnswerError(f"{doing}: {error.reason or error}", "tls") from error
     except TimeoutError as error:
         raise NoAnswerError(f"{doing}: no answer within {_LONGEST:.0f} s", "timeout") from error

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from engine.adapters.local_networks import LocalNetworks
 from engine.adapters.s3_errors import code_of, s3_errors
 from engine.core.action import Deadline
 from engine.core.ports import StoredObject
@@ -42,7 +44,9 @@ class S3:
         redactor: Redactor,
         *,
         ca: str = "",
+        networks: LocalNetworks | None = None,
     ) -> None:
+        self._networks = networks or LocalNetworks()
         self._endpoint = endpoint
         self._region = region
         self._credentials = credentials
@@ -234,6 +238,7 @@ class S3:
 
     @property
     def _client(self) -> Any:
+        self._networks.require(urlsplit(self._endpoint).hostname or "")
         with self._lock:
             if self._made is None:
                 self._made = self._make_client()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
+from engine.core.services import NoAnswerError
 from engine.errors import PermanentError, RunbookError, TemporaryError
 
 _TRANSIENT = {"SlowDown", "Throttling", "RequestTimeout", "ServiceUnavailable", "InternalError", "OperationAborted"}
@@ -17,13 +19,16 @@ def s3_errors(doing: str, *, unreachable: type[RunbookError]) -> Iterator[None]:
     from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
     from botocore.exceptions import ConnectionError as BotoConnectionError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except NoCredentialsError as error:
         raise PermanentError(f"s3: cannot {doing}: no credentials were found") from error
-    except (HTTPClientError, BotoConnectionError) as error:
+    except (HTTPClientError, BotoConnectionError, NoAnswerError) as error:
         raise unreachable(f"s3: cannot {doing}: {error}") from error
+    except (ParseError, ResponseParserError) as error:  # a proxy, a captive portal, another program on the port
+        raise unreachable(f"s3: cannot {doing}: what answered does not speak S3") from error
     except ClientError as error:
         raise _answered(doing, error) from error
     except S3UploadFailedError as error:
