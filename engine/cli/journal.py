@@ -47,7 +47,7 @@ def history(output: Output, environment: o.MaybeEnvironment = "") -> int:
 @o.speaking
 def show(output: Output, run: o.RunId) -> int:
     """Every step of a run: what was to be done, where it stands, what proved it."""
-    view, _ = _run(run)
+    view, _ = found_run(run)
     held = view.environment in _held([view], [])
     output.answer(
         documents.run_document(view, held=held),
@@ -59,13 +59,13 @@ def show(output: Output, run: o.RunId) -> int:
 @o.speaking
 def why(output: Output, run: o.RunId, step: o.StepName) -> int:
     """Why a step of a run did what it did: planned, seen, decided, done, proved, taken back."""
-    view, events = _run(run)
+    view, events = found_run(run)
     found = find_step(view, step)
     output.answer(why_document(view, found, events), why_lines(view, found, events, width=output.width))
     return 0
 
 
-def _run(name: str) -> tuple[RunView, list[Event]]:
+def found_run(name: str) -> tuple[RunView, list[Event]]:
     """A run by its id or by how its id begins. UsageError names the last ones there are."""
     events = journal_events()
     views = {k: v for k, v in runs(events).items() if v.environment}

@@ -64,6 +64,15 @@ class CheckView:
     """Set when an earlier proof counted instead of looking again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Who had a hand in a run, with what, when."""
+
+    who: str
+    what: str
+    at: str
+
+
 @dataclass(slots=True)
 class StepView:
     """One step of one run, as the journal tells it."""
@@ -138,6 +147,8 @@ class RunView:
     """Hash of the run's last event."""
     sequence: int = 0
     resumed: int = 0
+    hands: list[Hand] = field(default_factory=list)
+    """Who began it and who resumed it, in order; approvals are in their steps' evidence."""
 
     def registered(self, names: Mapping[StepId, str]) -> dict[str, Any]:
         """What finished steps registered: variable name -> outputs. `names`: step -> its `register`."""
@@ -145,9 +156,9 @@ class RunView:
 
 
 def runs(events: Iterable[Event]) -> dict[str, RunView]:
-    """Every run in the journal, oldest first."""
+    """Every run in the journal, oldest first. An event without a run (an attestation) belongs to none."""
     views: dict[str, RunView] = {}
-    for event in events:
+    for event in (e for e in events if e.run):
         fold(views.setdefault(event.run, RunView(event.run)), event)
     return views
 
@@ -175,6 +186,7 @@ def _run_started(view: RunView, event: Event) -> None:
     for step in data["steps"]:
         step_id = StepId(step["id"])
         view.steps[step_id] = StepView(step_id, step["phase"], step["name"], step["action"])
+    view.hands.append(Hand(view.holder, "began", event.at))
     view.plan_digest = data["plan"]
     for document in data["changes"]:
         change = Change.from_json(document)
@@ -184,6 +196,7 @@ def _run_started(view: RunView, event: Event) -> None:
 def _resumed(view: RunView, event: Event) -> None:
     view.resumed += 1
     view.holder, view.pid = event.data["holder"], event.data["pid"]
+    view.hands.append(Hand(view.holder, "resumed", event.at))
     if view.status is RunStatus.STOPPED:
         view.status = RunStatus.ROLLING_BACK if view.rollback_to else RunStatus.RUNNING
 

@@ -9,6 +9,7 @@ from engine.core.history import CheckView, RunView, StepView
 from engine.core.planning import Plan, barrier
 from engine.errors import Diagnostic, FilesError, RunbookError
 from engine.report import tally
+from engine.report.people import people
 from engine.report.status import EnvironmentStatus
 from engine.report.summary import evidence_path, next_commands
 from engine.report.text import between
@@ -30,6 +31,14 @@ def run_document(view: RunView, *, held: bool = False) -> dict[str, Any]:
         },
         "next": [command for _, command in next_commands(view, held=held)],
     }
+
+
+def record_document(view: RunView) -> dict[str, Any]:
+    """The deployment record: `report --format json`. A run in full, who had a hand in it, and where in the journal."""
+    body = run_document(view)
+    hands = [{"who": hand.who, "what": hand.what, "at": hand.at} for hand in people(view)]
+    journal = {"sequence": view.sequence, "head": view.head}
+    return {"schema": SCHEMA, "run": body["run"], "people": hands, "journal": journal}
 
 
 def run_head(view: RunView) -> dict[str, Any]:

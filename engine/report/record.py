@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
 from engine.report import tally
+from engine.report.people import people
 from engine.report.text import clean, clean_lines, columns, count, duration
 
 _OBJECTS = 6  # named per step; the journal has them all
@@ -22,6 +23,7 @@ def render(view: RunView) -> str:
         _section("Changes", _changes(view)),
         _section("Checks", _checks(view)),
         _section("Evidence", _evidence(view)),
+        _section("People", _people(view)),
         _section("What stays on purpose", _residue(view)),
         _section("No way back", _barriers(view)),
         _section("How to verify this record", _verifying(view)),
@@ -98,11 +100,16 @@ def _saw(saw: str, proved_at: str) -> str:
 
 def _evidence(view: RunView) -> list[str]:
     rows = [
-        (_code(s.id), _text(s.action), "<br>".join(f"{_text(k)}: {_text(v)}" for k, v in _flat(s.evidence)))
+        (_code(s.id), _text(s.action), "<br>".join(f"{_text(k)}: {_text(v)}" for k, v in flat(s.evidence)))
         for s in view.steps.values()
         if s.evidence
     ]
     return _table(("Step", "Event", "Left"), rows) if rows else []
+
+
+def _people(view: RunView) -> list[str]:
+    rows = [(_text(hand.who), _text(hand.what), _text(hand.at)) for hand in people(view)]
+    return _table(("Who", "What", "When"), rows) if rows else []
 
 
 def _residue(view: RunView) -> list[str]:
@@ -160,11 +167,11 @@ def _objects(step: StepView) -> str:
     return ", ".join([*shown, f"and {len(names) - _OBJECTS} more"] if len(names) > _OBJECTS else shown)
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested evidence as `recap.host.ok: 3`; what is empty says nothing."""
     for key, value in sorted(data.items()):
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif value not in ("", None):
             yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 

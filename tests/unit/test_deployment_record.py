@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from engine.core.change import Verb
+from engine.report.documents import record_document
+from engine.report.html import render_html
 from engine.report.record import render
 from tests.fakes.story import STEPS, Story, failed, half_way, idle, made, succeeded
 
@@ -23,6 +27,59 @@ def test_golden(story):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
+
+
+@pytest.mark.parametrize("story", [succeeded, failed])
+@pytest.mark.parametrize("suffix", ["html", "json"])
+def test_golden_of_other_formats(story, suffix):
+    view = story().view
+    text = render_html(view) if suffix == "html" else json.dumps(record_document(view), indent=2) + "\n"
+    path = GOLDEN / f"deployment-record-{story.__name__}" / f"expected.{suffix}"
+    if os.environ.get("GOLDEN_WRITE"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+class _Seen(HTMLParser):
+    """Every tag with its attributes, as a browser would read the document."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+
+def test_html_escapes_what_comes_from_outside():
+    evil = "\"'><script>alert(1)</script><img src=//evil/x onerror=alert(1)>\x1b[2J{{ 7*7 }}"
+    story = Story(environment=evil).start([made(s, Verb.NONE, reason=evil) for s, *_ in STEPS])
+    story.done(STEPS[0][0], 1, summary=evil, **{evil: evil}).check(STEPS[0][0], evil, evil, proved_at=evil)
+    story.fail(STEPS[1][0], evil)
+    text = render_html(story.end("failed", 5).view)
+    seen = _Seen(text)
+    assert not {"script", "img", "iframe", "link", "object"} & set(seen.tags)
+    assert not [name for name, _ in seen.attributes if name.startswith("on") or name in {"src", "href"}]
+    assert "\x1b" not in text
+    assert "{{ 7*7 }}" in text, "shown as it came, never rendered"
+
+
+def test_html_asks_for_nothing_outside():
+    text = render_html(succeeded().view)
+    assert "default-src 'none'" in text
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "://" not in text
+
+
+def test_every_form_names_plan_head_people_and_what_checks_saw():
+    view = succeeded().view
+    for text in (render(view), render_html(view), json.dumps(record_document(view))):
+        for fact in (view.plan_digest, view.head, view.holder, "2 of 2 replicas are available"):
+            assert fact in text
 
 
 def test_nothing_from_outside_is_markup():
