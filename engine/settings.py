@@ -36,11 +36,6 @@ class Settings(BaseModel):
         "vault", description="Where secrets are: Vault or OpenBao (`vault_…`), or Azure Key Vault (`keyvault_…`)."
     )
 
-    local_networks: dict[str, list[str]] = Field(
-        default_factory=dict,
-        description="Interface of this machine -> networks behind it: their addresses are asked only while it exists.",
-    )
-
     vault_address: str = Field("", description="URL of Vault or OpenBao; empty: through vault_service.")
     vault_service: str = Field("", description="`namespace/service:port`, reached by a port-forward.")
     vault_ca: str = Field("", description="File of the CA that signed its certificate; empty: the system's.")
