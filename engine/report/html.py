@@ -61,8 +61,8 @@ def render_html(view: RunView) -> str:
         bars=_bars(view),
         people=people(view),
         back=[s for s in view.steps.values() if s.status in (StepStatus.UNDONE, StepStatus.UNDO_FAILED)],
-        residue=[s for s in view.steps.values() if s.intents and s.change and s.change.residue],
-        barriers=[s for s in view.steps.values() if s.intents and s.change and s.change.irreversible],
+        residue=tally.with_residue(view),
+        barriers=tally.without_way_back(view),
         commands=[f"runbook show {view.id}", f"runbook verify {view.environment}", "runbook history"],
     )
 
@@ -109,7 +109,7 @@ def _tiles(view: RunView) -> Iterator[tuple[str, str]]:
 
 
 def _bars(view: RunView) -> Mapping[str, _Bar]:
-    """Phases in the run's time. None where nothing can be compared: a run under way, or one that took no time."""
+    """Phases in the run's time. Empty where nothing can be compared: a run under way, or one that took no time."""
     whole = between(view.started, view.finished)
     if whole <= 0:
         return {}

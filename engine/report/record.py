@@ -113,22 +113,14 @@ def _people(view: RunView) -> list[str]:
 
 
 def _residue(view: RunView) -> list[str]:
-    rows = [
-        (_code(s.id), ", ".join(_text(o) for o in s.change.residue))
-        for s in view.steps.values()
-        if s.change and s.change.residue and s.intents
-    ]
+    rows = [(_code(s.id), ", ".join(_text(o) for o in s.change.residue)) for s in tally.with_residue(view) if s.change]
     if not rows:
         return []
     return ["A rollback of this run leaves these as they are.", "", *_table(("Step", "Objects"), rows)]
 
 
 def _barriers(view: RunView) -> list[str]:
-    return [
-        f"- {_code(s.id)}: {_text(s.change.irreversible)}"
-        for s in view.steps.values()
-        if s.change and s.change.irreversible and s.intents
-    ]
+    return [f"- {_code(s.id)}: {_text(s.change.irreversible)}" for s in tally.without_way_back(view) if s.change]
 
 
 def _verifying(view: RunView) -> list[str]:

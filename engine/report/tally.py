@@ -107,3 +107,13 @@ def seconds(view: RunView) -> float:
 def local(step: StepView | str) -> str:
     """A step's id without its phase."""
     return (step if isinstance(step, str) else step.id).partition("/")[2]
+
+
+def with_residue(view: RunView) -> list[StepView]:
+    """Steps that were begun and leave something on purpose."""
+    return [s for s in view.steps.values() if s.intents and s.change and s.change.residue]
+
+
+def without_way_back(view: RunView) -> list[StepView]:
+    """Steps that were begun and cannot be undone."""
+    return [s for s in view.steps.values() if s.intents and s.change and s.change.irreversible]

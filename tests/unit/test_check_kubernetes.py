@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.checks.kubernetes import KubernetesCheck, KubernetesParams
+from tests.fakes.contexts import context
 
 
 class OneWorkload:
@@ -39,5 +40,5 @@ class OneWorkload:
 )
 def test_available(cluster: Any, replicas: int | None, ok: bool, saw: str) -> None:
     params = KubernetesParams(deployment="web", namespace="shop", replicas=replicas)
-    finding = KubernetesCheck(cluster).run(params, None)  # type: ignore[arg-type]
+    finding = KubernetesCheck(cluster).run(params, context())
     assert (finding.ok, finding.saw) == (ok, saw)

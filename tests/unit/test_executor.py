@@ -217,7 +217,7 @@ def test_a_stopped_run_leaves_steps_pending(tmp_path: Path) -> None:
     assert world.effects == []
 
 
-def test_what_is_begun_is_finished_when_the_user_asks_to_stop(tmp_path: Path) -> None:
+def test_what_is_begun_is_finished_when_the_user_asks_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     opened = session(world, runbook(("one", [step("a"), step("b")])), tmp_path, journal(tmp_path / "journal.db"))
     action = opened.deployer.actions["thing"]
@@ -228,31 +228,32 @@ def test_what_is_begun_is_finished_when_the_user_asks_to_stop(tmp_path: Path) ->
         ctx.deadline.check("in the middle of it")
         return apply(params, change, ctx)
 
-    action.apply = asked_meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(action, "apply", asked_meanwhile)
     view = deploy(opened, make_plan(opened))
     assert view.status is RunStatus.STOPPED
     assert world.effects == [("set", "a")]
     assert not view.steps[StepId("one/a")].open_intent
 
 
-def test_a_check_that_is_waited_for_is_no_failure_when_the_user_asks_to_stop(tmp_path: Path) -> None:
+def test_a_check_that_is_waited_for_is_no_failure_when_the_user_asks_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World()
     params = {"name": "a", "value": "v", "check": True}
     book = runbook(("one", [step("a", params=params)]))
     opened = session(world, book, tmp_path, journal(tmp_path / "journal.db"))
     plan = make_plan(opened)
     check = opened.deployer.checks["thing"]
-    run = check.run
 
     def not_yet(params: Any, ctx: Any) -> Finding:
         opened.deployer.cancelled.set()
         return Finding(False, "not yet")
 
-    check.run = not_yet  # type: ignore[method-assign]
+    monkeypatch.setattr(check, "run", not_yet)
     view = deploy(opened, plan)
     assert (view.status, view.failure) == (RunStatus.STOPPED, "")
     opened.deployer.cancelled.clear()
-    check.run = run  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert resume(opened, view).status is RunStatus.SUCCEEDED
     assert world.effects == [("set", "a")]
 
