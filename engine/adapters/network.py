@@ -15,6 +15,8 @@ from engine.core.services import Certificate, NoAnswerError
 from engine.errors import UsageError
 
 _LONGEST = 10.0  # seconds to connect, and for the handshake
+_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+_NO_COMMON_VERSION = ("TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL")
 
 
 class Sockets:
@@ -37,11 +39,15 @@ class Sockets:
             if not first:
                 raise NoAnswerError(f"{doing}: closed at once", "reset")
 
-    def certificate(self, host: str, port: int, server_name: str, *, ca: str = "", deadline: Deadline) -> Certificate:
+    def certificate(
+        self, host: str, port: int, server_name: str, *, ca: str = "", newest: str = "", deadline: Deadline
+    ) -> Certificate:
         try:
             context = ssl.create_default_context(cafile=ca or None)
         except OSError as error:
             raise UsageError(f"CA file {ca} cannot be used: {error}") from error
+        if newest:
+            context.maximum_version = _VERSIONS[newest]
         self._networks.require(host)
         with (
             _opened(host, port, deadline) as plain,
@@ -76,6 +82,8 @@ def _socket_errors(doing: str) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise NoAnswerError(f"{doing}: {error.verify_message}", "tls") from error
     except ssl.SSLError as error:
+        if error.reason in _NO_COMMON_VERSION:
+            raise NoAnswerError(f"{doing}: no version of TLS in common", "protocol") from error
         raise NoAnswerError(f"{doing}: {error.reason or error}", "tls") from error
     except TimeoutError as error:
         raise NoAnswerError(f"{doing}: no answer within {_LONGEST:.0f} s", "timeout") from error
