@@ -35,6 +35,7 @@ check: venv     ## format, lint, types, import contracts, unit and golden tests:
 test: venv      ## every test, on the local cluster
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory lab; fi
 	$(BIN)/pytest --durations=15 tests/unit tests/golden tests/contract tests/crash tests/e2e
+	@if [ -n "$$RUNBOOK_CLEAN_LAB" ]; then $(BIN)/pytest tests/lab; fi
 
 lab: venv       ## only the local cluster
 	$(PLAYBOOK) playbooks/cluster.yml

@@ -1,7 +1,8 @@
 """`make clean-lab` leaves the machine as it was before the cluster: processes, mounts, devices, rules, groups, state.
 
 It removes the cluster of this machine and what is deployed on it, so it only runs when asked to, with
-RUNBOOK_CLEAN_LAB=1. It builds the cluster again at the end, with what is in the cache.
+RUNBOOK_CLEAN_LAB=1, and as a process of its own: other tests hold things on the cluster until they end.
+It builds the cluster again at the end, with what is in the cache.
 """
 
 import json
