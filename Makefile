@@ -7,7 +7,7 @@ PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test lab lab-programs lab-images clean-lab
+.PHONY: help venv demo lint check test lab lab-programs lab-images clean-lab
 
 help:           ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,11 +23,13 @@ $(STAMP): $(wildcard constraints.txt) pyproject.toml
 demo: venv      ## build the local cluster and deploy the reference platform on it
 	$(BIN)/runbook deploy local
 
-check: venv     ## format, lint, types, import contracts, unit and golden tests: under a minute
+lint: venv      ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint     ## the same, and unit and golden tests: under a minute
 	$(BIN)/pytest -q tests/unit tests/golden
 
 # As root the local cluster is built first; without root what needs it is skipped, and said.
