@@ -112,10 +112,12 @@ class ManifestAction:
         deltas |= {o: Delta(now.state[o], ABSENT, undo_to=now.state[o]) for o in seen.gone}
         fidelity, reason = fidelity_of(list(seen.looks.values()), list(seen.manifests.values()))
         if params.analyze and verb_of(deltas.values()) is not Verb.NONE:
-            self._judge(params, list(seen.manifests.values()), fidelity is not Fidelity.DEFERRED, ctx)
+            live = fidelity is not Fidelity.DEFERRED
+            if missing := self._judge(params, list(seen.manifests.values()), live, ctx):
+                fidelity, reason, deltas = Fidelity.DEFERRED, missing, {}
         return Change(
             step=ctx.step,
-            verb=verb_of(deltas.values()),
+            verb=verb_of(deltas.values()) if deltas else Verb.CREATE,
             fidelity=fidelity,
             objects=deltas,
             reason=reason,
@@ -192,15 +194,19 @@ class ManifestAction:
     def checks(self, params: ManifestParams) -> Sequence[CheckSpec]:
         return ()
 
-    def _judge(self, params: ManifestParams, manifests: Sequence[Manifest], live: bool, ctx: Context) -> None:
-        """PermanentError with every error the analysis found. While kinds are still missing, without the cluster: the
-        step is planned again in its turn."""
+    def _judge(self, params: ManifestParams, manifests: Sequence[Manifest], live: bool, ctx: Context) -> str:
+        """What the objects refer to and is not there; empty: nothing. PermanentError with every other error.
+
+        While kinds are still missing, without the cluster (`live` is false): the step is planned again in its turn.
+        """
         objections = self._analyzers[str(params.analyze)].analyze(manifests, live=live, deadline=ctx.deadline)
-        lines = [f"{o.object}: {o.text} ({o.code})" for o in objections if o.error]
         for warning in (o for o in objections if not o.error):
             ctx.progress(f"warning: {warning.object}: {warning.text} ({warning.code})")
-        if lines:
-            raise PermanentError(f"{params.path}: {'; '.join(lines)}")
+        errors = [o for o in objections if o.error]
+        lines = "; ".join(f"{o.object}: {o.text} ({o.code})" for o in errors)
+        if not all(o.missing for o in errors):
+            raise PermanentError(f"{params.path}: {lines}")
+        return lines and f"{params.path}: {lines}"
 
     # --- Files --------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def _objections(done: Finished) -> list[Objection]:
     except ValueError:
         raise _failure(done) from None
     return [
-        Objection(m.get("origin", ""), m["code"], m["message"], m["level"] == "Error")
+        Objection(m.get("origin", ""), m["code"], m["message"], m["level"] == "Error", m["code"] == _NOT_FOUND)
         for m in messages
         if m.get("code")
     ]

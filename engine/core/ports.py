@@ -182,6 +182,8 @@ class Objection:
     text: str
     error: bool
     """False: a warning."""
+    missing: bool = False
+    """What the object refers to is not there: an earlier step may bring it."""
 
 
 class Analyzer(Protocol):

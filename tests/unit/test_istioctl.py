@@ -10,6 +10,7 @@ import yaml
 from engine.actions.manifest import ManifestAction, ManifestParams
 from engine.adapters.istioctl import Istioctl
 from engine.core.action import Deadline
+from engine.core.change import Fidelity, Verb
 from engine.core.ports import Look, Objection, Reference
 from engine.core.processes import Finished
 from engine.errors import PermanentError, TemporaryError
@@ -46,7 +47,7 @@ def message(origin, level="Error"):
 def test_only_our_objects_and_no_secret(tmp_path):
     launcher = Answering(json.dumps([message("VirtualService shop/web"), message("VirtualService other/x")]))
     assert analyze(launcher, tmp_path) == [
-        Objection("VirtualService shop/web", "IST0101", "Referenced host not found", error=True)
+        Objection("VirtualService shop/web", "IST0101", "Referenced host not found", error=True, missing=True)
     ]
     assert b"canary" not in launcher.stdin
     assert launcher.argv[launcher.argv.index("--context") + 1] == "planner"
@@ -112,12 +113,20 @@ def plan(tmp_path, judge, cluster):
 
 
 def test_an_error_is_the_plans(tmp_path):
-    judge = Judge(Objection("VirtualService shop/web", "IST0101", "Referenced host not found", error=True))
+    judge = Judge(Objection("VirtualService shop/web", "IST0106", "Schema validation error", error=True))
     with pytest.raises(
-        PermanentError, match=r"web\.yaml: VirtualService shop/web: Referenced host not found \(IST0101\)"
+        PermanentError, match=r"web\.yaml: VirtualService shop/web: Schema validation error \(IST0106\)"
     ):
         plan(tmp_path, judge, OneObject())
     assert judge.live is True
+
+
+def test_what_an_earlier_step_may_bring_makes_it_deferred_and_stays_sealed(tmp_path):
+    judge = Judge(Objection("VirtualService shop/web", "IST0101", "Referenced host not found", True, missing=True))
+    change = plan(tmp_path, judge, OneObject())
+    assert (change.fidelity, change.verb, change.objects) == (Fidelity.DEFERRED, Verb.CREATE, {})
+    assert "VirtualService shop/web: Referenced host not found (IST0101)" in change.reason
+    assert set(change.envelope) == {"VirtualService shop/web"}
 
 
 def test_a_warning_is_not(tmp_path):
