@@ -112,8 +112,8 @@ class ManifestAction:
         deltas |= {o: Delta(now.state[o], ABSENT, undo_to=now.state[o]) for o in seen.gone}
         fidelity, reason = fidelity_of(list(seen.looks.values()), list(seen.manifests.values()))
         if params.analyze and verb_of(deltas.values()) is not Verb.NONE:
-            live = fidelity is not Fidelity.DEFERRED
-            if missing := self._judge(params, list(seen.manifests.values()), live, ctx):
+            served = fidelity is not Fidelity.DEFERRED
+            if missing := self._judge(params, list(seen.manifests.values()), served, ctx):
                 fidelity, reason, deltas = Fidelity.DEFERRED, missing, {}
         return Change(
             step=ctx.step,
