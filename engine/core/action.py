@@ -57,6 +57,10 @@ class Deadline:
     def after(cls, delta: timedelta, cancelled: Event | None = None) -> Deadline:
         return cls(delta.total_seconds(), cancelled)
 
+    def renewed(self, seconds: float) -> Deadline:
+        """Another one, of so many seconds, that the user's wish to stop ends too."""
+        return Deadline(seconds, self._cancelled)
+
     def remaining(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self._end - time.monotonic())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from engine.core.action import CheckSpec, Context, Finding
@@ -15,6 +15,7 @@ from engine.errors import CancelledError, RunbookError, TemporaryError
 from engine.run.recorder import Recorder
 
 _PAUSE = 0.5  # seconds between two looks
+_LOOK = 10.0  # seconds for the one look of a check when those before it took the step's whole time
 
 
 class CheckFailedError(RunbookError):
@@ -78,8 +79,15 @@ def run_checks(
 
 
 def await_finding(spec: CheckSpec, ctx: Context, parts: Parts) -> Finding:
-    """Look until the check passes, cannot pass any more, or the step's deadline is over. CancelledError."""
+    """Look until the check passes, cannot pass any more, or the step's deadline is over. CancelledError.
+
+    A look that the deadline cuts short says only that: the one before it is the answer. Where the checks before
+    took the whole time there is one look all the same.
+    """
     check = parts.checks[spec.family]
+    once = not ctx.deadline.remaining()
+    ctx = replace(ctx, deadline=ctx.deadline.renewed(_LOOK)) if once else ctx
+    before: Finding | None = None
     while True:
         try:
             finding = check.run(spec.params, ctx)
@@ -89,7 +97,8 @@ def await_finding(spec: CheckSpec, ctx: Context, parts: Parts) -> Finding:
             return finding
         if ctx.deadline.cancelled:  # neither passed nor failed: `resume` looks again
             raise CancelledError(f"stopped while waiting for check {spec.family}: {finding.saw}")
-        if not ctx.deadline.remaining():
-            return finding
+        if once or not ctx.deadline.remaining():
+            return before or finding
         ctx.progress(f"check {spec.family}: {finding.saw}")
+        before = finding
         ctx.deadline.wait(_PAUSE)
