@@ -43,6 +43,7 @@ from engine.adapters.network import Sockets
 from engine.adapters.s3 import S3
 from engine.adapters.terminal import TerminalAsker
 from engine.adapters.vault import Vault, kubernetes_login
+from engine.checks.admission import AdmissionCheck
 from engine.checks.alert import AlertCheck
 from engine.checks.dashboards import DashboardsCheck
 from engine.checks.dns import DnsCheck
@@ -230,6 +231,7 @@ class Outside:
             HttpCheck(http, cluster),
             JsonRpcCheck(http, cluster),
             KubernetesCheck(cluster),
+            AdmissionCheck(cluster),
             MeshCheck(cluster),
             PromqlCheck(http, cluster),
             PromtoolCheck(self.launcher, self.settings.promtool_program),

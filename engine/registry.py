@@ -14,6 +14,7 @@ from engine.actions.playbook import PlaybookAction
 from engine.actions.record import RecordAction
 from engine.actions.release import ReleaseAction
 from engine.actions.secret import SecretAction
+from engine.checks.admission import AdmissionCheck
 from engine.checks.alert import AlertCheck
 from engine.checks.dashboards import DashboardsCheck
 from engine.checks.dns import DnsCheck
@@ -45,6 +46,7 @@ _ACTIONS = (
 )
 
 _CHECKS = (
+    AdmissionCheck,
     AlertCheck,
     DashboardsCheck,
     DnsCheck,

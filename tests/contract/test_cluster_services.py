@@ -14,6 +14,7 @@ from engine.adapters.dns import DnsResolver
 from engine.adapters.http import Requests
 from engine.adapters.network import Sockets
 from engine.adapters.vault import Vault, kubernetes_login
+from engine.checks.admission import AdmissionCheck, AdmissionParams
 from engine.checks.dns import DnsCheck, DnsParams
 from engine.checks.http import HttpCheck, HttpParams
 from engine.checks.tcp import TcpCheck, TcpParams
@@ -21,7 +22,7 @@ from engine.core.action import Deadline
 from engine.core.ports import Reference
 from engine.core.redaction import Redactor
 from engine.errors import PermanentError
-from tests.contract.cluster import KUBECONFIG, connect, deployment, namespace
+from tests.contract.cluster import KUBECONFIG, PYTHON, connect, deployment, namespace
 from tests.fakes.contexts import context
 
 pytestmark = pytest.mark.cluster
@@ -73,6 +74,35 @@ def test_a_service_that_does_not_exist_is_no_refusal(cluster, web):
     finding = TcpCheck(Sockets(), cluster).run(TcpParams(service=f"{web}/nothing:80", refused=True), context())
     assert not finding.ok
     assert "does not exist yet" in finding.saw
+
+
+def pod(namespace, **security):
+    container = {"name": "main", "image": PYTHON, "securityContext": security}
+    metadata = {"name": "asked", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+
+
+def enforce(cluster, namespace, level):
+    metadata = {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": level}}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, manager="test")
+
+
+def test_what_pod_security_refuses_is_not_made(cluster):
+    check, words = AdmissionCheck(cluster), 'violates PodSecurity "baseline'
+    with namespace(cluster) as name:
+        refused, accepted = AdmissionParams(object=pod(name, privileged=True), refused=words), pod(name)
+        enforce(cluster, name, "privileged")
+        open_yet = check.run(refused, context())
+        assert (open_yet.ok, open_yet.saw) == (False, f"accepted, wanted '{words}'")
+        enforce(cluster, name, "baseline")
+        closed = check.run(refused, context())
+        assert closed.ok, closed.saw
+        assert check.run(AdmissionParams(object=accepted), context()).ok
+        assert not check.run(AdmissionParams(object=pod(name, privileged=True)), context()).ok
+        assert not check.run(AdmissionParams(object=accepted, refused="another reason"), context()).ok
+        assert cluster.list("v1", "Pod", name) == []
+        elsewhere = check.run(AdmissionParams(object=pod("not-there"), refused=words), context())
+        assert (elsewhere.ok, "not-there" in elsewhere.saw) == (False, True)
 
 
 def test_dns_of_the_cluster(cluster, web):
