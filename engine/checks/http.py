@@ -85,19 +85,19 @@ class HttpCheck:
         if params.contains and params.contains not in answer.body:
             return Finding(False, f"{answer.status}, but the body lacks '{params.contains}': {shorten(answer.body)}")
         has = f", body has '{params.contains}'" if params.contains else ""
-        after = f", request {asked}" if params.within > 1 else ""
+        after = f", within {asked} requests" if params.within > 1 else ""
         return Finding(True, f"{answer.status} in {took}{has}{after}")
 
     def _first(self, params: HttpParams, ctx: Context) -> tuple[int, Response]:
-        """The first answer with the wanted status, or the last one, and which request it was."""
+        """An answer with the wanted status, or the last one, and how many requests it took to get it."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for begun in range(0, params.within, _AT_ONCE):
                 count = min(_AT_ONCE, params.within - begun)
                 answers = list(pool.map(lambda _: self._ask(params, ctx), range(count)))
-                for number, answer in enumerate(answers, start=begun + 1):
-                    if answer.status == params.status:
-                        return number, answer
-        return number, answer
+                wanted = [a for a in answers if a.status == params.status]
+                if wanted:
+                    return begun + count, wanted[0]
+        return params.within, answers[-1]
 
     def _ask(self, params: HttpParams, ctx: Context) -> Response:
         with self._place(params) as place:

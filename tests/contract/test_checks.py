@@ -104,7 +104,7 @@ def test_http_a_limit_shows_within_some_requests(plain):
     asked = f"http://{plain.address}/health"
     finding = http(url=asked, status=429, within=5)
     assert finding.ok
-    assert finding.saw.endswith("request 3")
+    assert finding.saw.endswith("within 5 requests")
     never = http(url=asked, status=429, within=3)
     assert not never.ok
     assert "answered 200 3 times, wanted 429" in never.saw
