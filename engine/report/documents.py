@@ -62,6 +62,7 @@ def run_head(view: RunView) -> dict[str, Any]:
         "steps_done": tally.done(view),
         "changed": tally.changed(view),
         "unchanged": tally.unchanged(view),
+        "left_out": tally.left_out(view),
         "checks_passed": sum(c.ok for c in tally.checks(view)),
         "checks_failed": sum(not c.ok for c in tally.checks(view)),
         "checks_proved_earlier": sum(bool(c.proved_at) for c in tally.checks(view)),

@@ -92,7 +92,9 @@ def evidence_path(view: RunView) -> str:
 def _nothing(view: RunView, now: datetime, read_seconds: float, coverage: str) -> str:
     took = f" in {duration(read_seconds)}" if read_seconds else ""
     labels = f" ({coverage})" if coverage else ""
-    return f"✓ nothing to change   {count(len(view.steps), 'step')} read{took}{labels}{_checked(view, now)}"
+    read, out = len(view.steps) - tally.left_out(view), tally.left_out(view)
+    left_out = f"   ({count(out, 'step')} left out)" if out else ""
+    return f"✓ nothing to change   {count(read, 'step')} read{took}{labels}{_checked(view, now)}{left_out}"
 
 
 def _verified(view: RunView, width: int) -> Iterator[str]:

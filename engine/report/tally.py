@@ -75,6 +75,10 @@ def unchanged(view: RunView) -> int:
     return sum(s.status is StepStatus.UNCHANGED for s in view.steps.values())
 
 
+def left_out(view: RunView) -> int:
+    return sum(s.status is StepStatus.SKIPPED for s in view.steps.values())
+
+
 def done(view: RunView) -> int:
     return sum(s.status.done for s in view.steps.values())
 
