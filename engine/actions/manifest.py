@@ -111,13 +111,14 @@ class ManifestAction:
             deltas[name] = delta_of(look, live, MANAGER, undo_to=None if stays else live)
         deltas |= {o: Delta(now.state[o], ABSENT, undo_to=now.state[o]) for o in seen.gone}
         fidelity, reason = fidelity_of(list(seen.looks.values()), list(seen.manifests.values()))
-        if params.analyze and verb_of(deltas.values()) is not Verb.NONE:
+        verb = verb_of(deltas.values())
+        if params.analyze and verb is not Verb.NONE:
             served = fidelity is not Fidelity.DEFERRED
             if missing := self._judge(params, list(seen.manifests.values()), served, ctx):
                 fidelity, reason, deltas = Fidelity.DEFERRED, missing, {}
         return Change(
             step=ctx.step,
-            verb=verb_of(deltas.values()) if deltas else Verb.CREATE,
+            verb=verb,
             fidelity=fidelity,
             objects=deltas,
             reason=reason,

@@ -201,10 +201,12 @@ class OfflineCluster:
             return _Kind(schemas().judge, {"$ref": own["schema"]}, own["namespaced"])
         group, _, version = api_version.rpartition("/")
         crd = self._definitions.get(f"{group}/{kind}")
-        for each in crd["spec"]["versions"] if crd else ():
+        if crd is None:
+            return None
+        for each in crd["spec"]["versions"]:
             if each["name"] == version and each.get("served", True):
                 schema = (each.get("schema") or {}).get("openAPIV3Schema") or {}
-                return _Kind(_CUSTOM, schema, crd["spec"]["scope"] == "Namespaced")  # type: ignore[index]
+                return _Kind(_CUSTOM, schema, crd["spec"]["scope"] == "Namespaced")
         return None
 
     # --- What there is nobody to ask ----------------------------------------------------------------------------------

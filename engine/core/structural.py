@@ -194,6 +194,14 @@ def _number_mistake(value: float, schema: Schema) -> str:
     return ""
 
 
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "object": Mapping,
+    "array": list,
+    "string": str,
+    "number": (int, float),
+}
+
+
 def _matches(pattern: str, value: str) -> bool:
     """By Python's rules. A pattern that only Go's regular expressions know is not looked at."""
     try:
@@ -207,8 +215,7 @@ def _is(value: Any, kind: str) -> bool:
         return isinstance(value, bool) and kind == "boolean"
     if kind == "integer":
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    wanted = {"object": Mapping, "array": list, "string": str, "number": (int, float)}
-    return isinstance(value, wanted.get(kind, object))  # type: ignore[arg-type]
+    return isinstance(value, _TYPES.get(kind, object))
 
 
 def _kind_of(value: Any) -> str:

@@ -135,8 +135,8 @@ class Templates:
         return self.by_upgrade if upgrade and self.by_upgrade else text
 
 
-def rendering(templates: Templates) -> RenderingHelm:
-    return RenderingHelm(lambda: templates)  # type: ignore[arg-type, return-value]
+def rendering(templates: Any) -> RenderingHelm:
+    return RenderingHelm(lambda: templates)
 
 
 def render(helm: RenderingHelm) -> str:
