@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from engine.actions.postgresql import DatabaseSource, PostgresSource
 from engine.core.action import CheckSpec, Context, Kind
 from engine.core.change import (
     ABSENT,
@@ -35,33 +36,6 @@ from engine.errors import PermanentError
 
 _TAKEN = Fingerprint("taken")
 _MAGIC = b"PGDMP"  # how a custom-format dump of pg_dump begins
-_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"  # a leading dash would be an option of pg_dump
-
-
-class PostgresSource(BaseModel):
-    """A database in a pod. pg_dump runs there, over the pod's own socket, so no password travels."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    namespace: str = Field(pattern=_NAME, description="Namespace of the pod.")
-    pod: str = Field(pattern=_NAME, description="The pod that runs PostgreSQL.")
-    database: str = Field(pattern=_NAME, description="Which database.")
-    user: str = Field(default="postgres", pattern=_NAME, description="Role that may read all of it.")
-    container: str = Field(default="", description="Container of the pod; empty: its first.")
-
-    def argv(self) -> list[str]:
-        return ["pg_dump", "--format=custom", "--no-password", f"--username={self.user}", f"--dbname={self.database}"]
-
-    def __str__(self) -> str:
-        return f"postgresql/{self.namespace}/{self.database}"
-
-
-class BackupSource(BaseModel):
-    """What is backed up."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    postgresql: PostgresSource = Field(description="A PostgreSQL database.")
 
 
 class BackupTarget(BaseModel):
@@ -83,7 +57,7 @@ class BackupParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    of: BackupSource = Field(description="What is backed up.")
+    of: DatabaseSource = Field(description="What is backed up.")
     to: BackupTarget = Field(description="Where it goes.")
 
     @property
@@ -183,7 +157,7 @@ class BackupAction:
             encrypted = Path(folder, "dump.age")
             ctx.progress(f"dumping {source}")
             pieces = self._cluster.exec(
-                source.namespace, source.pod, source.argv(), container=source.container, deadline=ctx.deadline
+                source.namespace, source.pod, source.dump_argv(), container=source.container, deadline=ctx.deadline
             )
             dumped = _Measure()
             self._encryption.encrypt(dumped.through(pieces), encrypted)
