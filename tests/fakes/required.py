@@ -1,7 +1,7 @@
 """What a test needs beside Python. A missing part skips it, unless RUNBOOK_REQUIRE names the part: then it fails.
 
-The parts are `root`, `cluster`, `openbao`, `moto`, `azurite`, `postgres`, `redis` and `ssh-keygen`; CI names those it has
-for sure.
+The parts are `root`, `cluster`, `openbao`, `moto`, `azurite`, `postgres`, `redis` and `ssh-keygen`; CI names
+those it has for sure.
 """
 
 from __future__ import annotations
