@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from engine.actions.approval import ApprovalAction
 from engine.actions.backup import BackupAction
@@ -68,6 +69,9 @@ ACTION_TYPES: Mapping[str, type] = {action.key: action.Params for action in _ACT
 """Key -> the model of its parameters."""
 
 CHECK_TYPES: Mapping[str, type] = {check.key: check.Params for check in _CHECKS}
+
+UNDO_TYPES: Mapping[str, Any] = {a.key: undo for a in _ACTIONS if (undo := getattr(a, "Undo", None)) is not None}
+"""Key -> what the step's `undo:` may be; an action that is not here finds its own way back, or has none."""
 
 EVENTS = frozenset(action.key for action in _ACTIONS if action.kind is Kind.EVENT)
 """Actions that happen, instead of converging."""

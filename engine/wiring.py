@@ -131,7 +131,7 @@ def open_session(
         interactive=interactive,
         pending=loaded.scope.pending,
     )
-    resolver = Resolver(loaded, action_types(), check_types())
+    resolver = Resolver(loaded, action_types(), check_types(), _registry().undo)
     planner, deployer = outside.parts(resolver, inputs, now, cancelled, observer)
     return Session(
         environment=environment,
@@ -218,9 +218,9 @@ def _refuse_mistakes(tree: Path, runbook: str | None, variables: Mapping[str, An
 
 def _registry() -> Registry:
     from engine.load.lint import Registry
-    from engine.registry import ACTION_TYPES, CHECK_TYPES, EVENTS
+    from engine.registry import ACTION_TYPES, CHECK_TYPES, EVENTS, UNDO_TYPES
 
-    return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS)
+    return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS, UNDO_TYPES)
 
 
 def _utc_now() -> str:

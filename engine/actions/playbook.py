@@ -56,6 +56,8 @@ class PlaybookAction:
     key: ClassVar[str] = "playbook"
     kind: ClassVar[Kind] = Kind.STATE
     Params: ClassVar[type] = PlaybookParams
+    Undo: ClassVar[Any] = str | PlaybookParams
+    """What `undo:` may be: a playbook's path, or the same parameters as the step's."""
 
     def __init__(
         self,

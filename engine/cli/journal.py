@@ -12,6 +12,7 @@ from engine.cli.output import Output
 from engine.core.events import Event
 from engine.core.history import RunView, runs
 from engine.errors import UsageError
+from engine.load.document import guess
 from engine.report import documents
 from engine.report import status as pages
 from engine.report.why import find_step, why_document, why_lines
@@ -26,8 +27,7 @@ def status(output: Output, environment: o.MaybeEnvironment = "") -> int:
     if environment:
         found = [s for s in found if s.name == environment]
         if found[0].run is None and environment not in o.environment_names():
-            known = ", ".join(o.environment_names()) or "none"
-            raise UsageError(f"no environment {environment} under inventories/ (there: {known})")
+            raise _no_environment(environment, views.values())
         lines = pages.environment_lines(found[0], now, width=output.width)
     else:
         lines = pages.status_lines(found, now, width=output.width)
@@ -38,7 +38,10 @@ def status(output: Output, environment: o.MaybeEnvironment = "") -> int:
 @o.speaking
 def history(output: Output, environment: o.MaybeEnvironment = "") -> int:
     """Every run, newest first."""
-    views = [v for v in runs(journal_events()).values() if v.environment and environment in ("", v.environment)]
+    every = runs(journal_events()).values()
+    views = [v for v in every if v.environment and environment in ("", v.environment)]
+    if environment and not views and environment not in o.environment_names():
+        raise _no_environment(environment, every)
     held = _held(views, [])
     output.answer(documents.history_document(views), pages.history_lines(views, held, width=output.width))
     return 0
@@ -72,8 +75,15 @@ def found_run(name: str) -> tuple[RunView, list[Event]]:
     found = [v for k, v in views.items() if k == name] or [v for k, v in views.items() if k.startswith(name)]
     if len(found) != 1:
         known = ", ".join(list(views)[-5:]) or "none"
-        raise UsageError(f'{"several runs begin with" if found else "no run"} "{name}" (the last ones: {known})')
+        what = "several runs begin with" if found else "no run"
+        raise UsageError(f'{what} "{name}"{"" if found else guess(name, views)} (the last ones: {known})')
     return found[0], [e for e in events if e.run == found[0].id]
+
+
+def _no_environment(name: str, views: Iterable[RunView]) -> UsageError:
+    """Neither a folder nor a run of the journal has that name."""
+    known = sorted({*o.environment_names(), *(v.environment for v in views if v.environment)})
+    return UsageError(f'no environment "{name}"{guess(name, known)}; there are: {", ".join(known) or "none"}')
 
 
 def _held(views: Iterable[RunView], named: list[str]) -> list[str]:

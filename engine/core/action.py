@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,11 +121,25 @@ class CheckSpec:
     fresh: timedelta | None = None
 
     def describe(self) -> str:
-        """As a person would name it: `kubernetes deployment=web namespace=shop available=True`."""
+        """As a person would name it: `kubernetes deployment=web namespace=shop available=True`.
+
+        A proof is kept under this name, so it tells every parameter: of a mapping, which may hold what nobody should
+        read, and of a list with one in it, a digest.
+        """
         dump = getattr(self.params, "model_dump", None)
         shown = dump(exclude_unset=True, mode="json") if dump else self.params
         pairs = shown.items() if isinstance(shown, Mapping) else [("value", shown)]
-        return " ".join([self.family, *(f"{k}={v}" for k, v in pairs if not isinstance(v, Mapping))])
+        return " ".join([self.family, *(f"{k}={_named(v)}" for k, v in pairs)])
+
+
+def _named(value: Any) -> Any:
+    nested = isinstance(value, Mapping) or (
+        isinstance(value, list | tuple) and any(isinstance(v, Mapping | list | tuple) for v in value)
+    )
+    if not nested:
+        return value
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return "#" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

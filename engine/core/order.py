@@ -34,7 +34,7 @@ class CycleError(UsageError):
         points = list(circle)
         names = [str(p) for p in points]
         self.steps = tuple(StepId(p.id) for p in points if p.kind == "step")
-        self.members = tuple(name for i, name in enumerate(names) if i == 0 or names[i - 1] != name)
+        self.members = tuple(name for i, name in enumerate(names) if len(names) == 1 or names[i - 1] != name)
         super().__init__(f"these wait for each other: {' → '.join([*self.members, self.members[0]])}")
 
 

@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from engine.core.model import OnFailure
 
@@ -29,6 +29,12 @@ def duration(text: Any) -> timedelta:
         raise ValueError("should be a duration of less than a million days") from error
 
 
+def _some_time(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("should be longer than nothing")
+    return value
+
+
 def _tags(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -36,6 +42,7 @@ def _tags(value: Any) -> Any:
 Duration = Annotated[
     timedelta, BeforeValidator(duration), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})
 ]
+Timeout = Annotated[Duration, AfterValidator(_some_time)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
 Tags = Annotated[
@@ -71,7 +78,7 @@ class Keywords(BaseModel):
         None, alias="register", description="The name under which later steps see what this step put out."
     )
     tags: Tags = Field(default_factory=list, description="Words by which steps can be chosen.")
-    timeout: Duration = Field(timedelta(minutes=5), description="How long the step may take: 90s, 5m, 1h30m.")
+    timeout: Timeout = Field(timedelta(minutes=5), description="How long the step may take: 90s, 5m, 1h30m.")
     retries: int = Field(0, ge=0, le=100, description="How often a passing trouble is tried again.")
     delay: Duration = Field(timedelta(seconds=1), description="The first pause between two attempts.")
     verify: list[CheckEntry] = Field(default_factory=list, description="Checks that prove the step.")
@@ -97,7 +104,9 @@ class PhaseFile(BaseModel):
     needs: list[str] | None = Field(None, description="Phases to wait for. Default: the one above. `[]`: none.")
     savepoint: bool = Field(True, description="Once its checks passed, a later failure does not take it back.")
     on_failure: OnFailure = Field(OnFailure.ROLLBACK, strict=False, description="What a failed step means.")
-    steps: list[dict[str, Any]] = Field(description="In the order they are written.")
+    steps: list[dict[str, Any]] = Field(
+        description="In the order they are written; at least one.", json_schema_extra={"minItems": 1}
+    )
 
 
 class RunbookFile(BaseModel):

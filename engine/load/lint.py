@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -29,6 +29,8 @@ class Registry:
     actions: Mapping[str, type]
     checks: Mapping[str, type]
     events: Collection[str] = ()
+    undo: Mapping[str, Any] = field(default_factory=dict)
+    """Action -> what its `undo:` may be; any other action takes none."""
 
 
 def lint(root: Path, runbook: str | None, environment: str | None, registry: Registry, cache: Path) -> list[Diagnostic]:
@@ -54,7 +56,7 @@ def lint(root: Path, runbook: str | None, environment: str | None, registry: Reg
 def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registry: Registry) -> list[Diagnostic]:
     """The same with these variables."""
     loaded, found = read_runbook(root, runbook, registry.actions, registry.checks, variables)
-    resolver = Resolver(loaded, registry.actions, registry.checks)
+    resolver = Resolver(loaded, registry.actions, registry.checks, registry.undo)
     problems = {(p.position, p.message): p for p in found}
     try:
         graph = Graph(loaded.runbook)
@@ -105,22 +107,33 @@ def _missing_files(
 ) -> Iterator[Diagnostic]:
     """Names of files that do not exist; one that is absolute, or not known yet, an earlier step may make."""
     source = loaded.sources[step.id]
-    for route, name in _file_names(registry.actions[step.action], params, ()):
+    named = [(step.action, *found) for found in _file_names(registry.actions[step.action], params, ())]
+    if step.action in registry.undo:
+        named += [("undo", *found) for found in _undo_files(registry.undo[step.action], step.undo)]
+    for part, route, name in named:
         if is_template(name) or name.startswith("/"):
             continue
         if not any((base / name).exists() for base in (loaded.folder, root)):
-            place: Route = (*source.route, step.action, *route)
+            place: Route = (*source.route, part, *route)
             folder = loaded.folder.relative_to(root).as_posix()
             yield source.document.problem(place, f'no file or folder "{name}" in {folder} or the project')
+
+
+def _undo_files(kind: Any, undo: Any) -> Iterator[tuple[Route, str]]:
+    """The files of a way back: it is one by itself, or has fields that are."""
+    if isinstance(undo, str):
+        yield (), undo
+    for model in get_args(kind):
+        yield from _file_names(model, undo, ())
 
 
 def _file_names(model: Any, data: Any, route: Route) -> Iterator[tuple[Route, str]]:
     """The values of fields marked as files, also in lists and mappings."""
     if not (isinstance(model, type) and issubclass(model, BaseModel) and isinstance(data, Mapping)):
         return
-    for field_name, field in model.model_fields.items():
-        key = field.alias or field_name
-        extra = field.json_schema_extra
+    for field_name, info in model.model_fields.items():
+        key = info.alias or field_name
+        extra = info.json_schema_extra
         if key not in data or not isinstance(extra, dict) or not extra.get(FILE_MARK):
             continue
         value = data[key]

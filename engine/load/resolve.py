@@ -11,7 +11,7 @@ from engine.core.action import CheckSpec
 from engine.core.model import Step
 from engine.core.resolved import Resolved
 from engine.errors import Diagnostic, FilesError, NotYetError
-from engine.load.document import Route
+from engine.load.document import Route, listed
 from engine.load.format import duration
 from engine.load.render import (
     Scope,
@@ -33,8 +33,15 @@ CHECK_ACTION = "check"
 class Resolver:
     """Renders and validates the steps of one loaded runbook. Implements `core.resolved.Resolver`."""
 
-    def __init__(self, loaded: LoadedRunbook, actions: Mapping[str, type], checks: Mapping[str, type]) -> None:
-        self._loaded, self._actions, self._checks = loaded, actions, checks
+    def __init__(
+        self,
+        loaded: LoadedRunbook,
+        actions: Mapping[str, type],
+        checks: Mapping[str, type],
+        undo: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`undo`: what the `undo:` of an action's step may be; not judged when it is not given."""
+        self._loaded, self._actions, self._checks, self._undo_types = loaded, actions, checks, undo
         self._settled: tuple[Any, dict[str, Any]] | None = None
 
     def resolve(self, step: Step, registered: Mapping[str, Any]) -> Resolved:
@@ -50,6 +57,7 @@ class Resolver:
         undo = work.rendered(step.undo, ("undo",))
         work.finish()
         model = self._params(work, step, params)
+        self._undo(work, step, undo)
         specs = self._specs(work, verify, ("verify",))
         conditions = self._specs(work, unless, ("unless",))
         work.finish()
@@ -75,8 +83,9 @@ class Resolver:
         params = work.rendered(step.params, (step.action,))
         verify = work.rendered(list(step.verify), ("verify",))
         unless = work.rendered(list(step.unless), ("unless",))
-        work.rendered(step.undo, ("undo",))
+        undo = work.rendered(step.undo, ("undo",))
         if not work.problems:
+            self._undo(work, step, undo)
             self._params(work, step, params)
             self._specs(work, verify, ("verify",))
             self._specs(work, unless, ("unless",))
@@ -127,6 +136,17 @@ class Resolver:
             read = ({"fresh": spec.fresh} for spec in specs)  # not the text, which may be a template still
             data = [{**entry, **more} if "fresh" in entry else entry for entry, more in zip(data, read, strict=True)]
         return work.validated(self._actions[step.action], data, (step.action,), step.action)
+
+    def _undo(self, work: _Work, step: Step, undo: Any) -> None:
+        """Judge the way back its author wrote; the action gets it as it is written."""
+        if undo is None or self._undo_types is None:
+            return
+        if step.action in self._undo_types:
+            work.validated(self._undo_types[step.action], undo, ("undo",), "undo")
+            return
+        known = listed(self._undo_types)
+        message = f'"{step.action}" takes no undo (only: {known}): leave it out, or say `irreversible: why`'
+        work.problems.append(work.source.document.problem((*work.source.route, "undo"), message, key=True))
 
     def _specs(self, work: _Work, entries: Any, route: Route) -> tuple[CheckSpec, ...]:
         problems = check_problems(entries, work.source.document, (*work.source.route, *route), self._checks)

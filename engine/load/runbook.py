@@ -102,7 +102,7 @@ def read_runbook(
     phases = _phases(reader, read)
     sources = {s.id: e.source for r in read for e in r.entries for s in e.steps}
     runbook = Runbook(folder.name, head.title if head else folder.name, phases, own)
-    reader.problems += _circles(runbook, sources)
+    reader.problems += _circles(runbook, sources, read)
     return LoadedRunbook(runbook, folder, sources, scope), reader.problems
 
 
@@ -114,7 +114,8 @@ def choose(root: Path, name: str | None, variables: Mapping[str, Any]) -> str:
     if wanted is None:
         if len(there) == 1:
             return there[0]
-        hint = "say which, or set the variable `runbook` in the inventory" if there else f"write {FOLDER}/NAME/{FILE}"
+        say = "say which with `--runbook NAME`, or set the variable `runbook` in the inventory"
+        hint = say if there else f"write {FOLDER}/NAME/{FILE}"
         raise UsageError(f"{FOLDER}/ holds {len(there) or 'no'} runbooks ({listed(there)}): {hint}")
     if wanted not in there:
         raise UsageError(f'no runbook "{wanted}"{guess(str(wanted), there)}; {FOLDER}/ holds: {listed(there)}')
@@ -189,6 +190,8 @@ def _entries(reader: _Reader, document: Document, phase: str, scope: Scope) -> l
     steps = StepReader(document, phase, reader.actions, reader.checks, scope)
     entries: list[Entry] = []
     first: dict[str, int] = {}
+    if written == []:
+        reader.problems.append(document.problem(("steps",), "a phase has at least one step"))
     for index, entry in enumerate(written if isinstance(written, list) else []):
         read = steps.read(entry, ("steps", index)) if isinstance(entry, dict) else None
         if read is None:
@@ -294,13 +297,23 @@ def _resolved(reader: _Reader, phase: _Read, known: Mapping[str, _Read], need: s
     return []
 
 
-def _circles(runbook: Runbook, sources: Mapping[StepId, Source]) -> list[Diagnostic]:
+def _circles(runbook: Runbook, sources: Mapping[StepId, Source], read: Sequence[_Read]) -> list[Diagnostic]:
     try:
         Graph(runbook)
     except CycleError as error:
         if not error.steps:
-            first = runbook.phase(error.members[0].removeprefix("phase "))
-            return [Diagnostic(first.position, str(error))]
+            return [_phase_circle(error, read)]
         source = sources[error.steps[0]]
         return [source.document.problem((*source.route, "needs"), str(error))]
     return []
+
+
+def _phase_circle(error: CycleError, read: Sequence[_Read]) -> Diagnostic:
+    """At the first `needs` that is written and leads on in the circle."""
+    circle = [member.removeprefix("phase ") for member in error.members]
+    files = {phase.file.phase: phase for phase in reversed(read)}
+    for phase, following in zip(circle, [*circle[1:], circle[0]], strict=True):
+        needs = files[phase].file.needs or ()
+        if following in needs:
+            return files[phase].document.problem(("needs", list(needs).index(following)), str(error))
+    return files[circle[0]].document.problem(("phase",), str(error), key=True)

@@ -77,6 +77,7 @@ REGISTRY = Registry(
     },
     checks={"http": HttpParams},
     events={"backup"},
+    undo={"release": str | ReleaseParams},
 )
 
 

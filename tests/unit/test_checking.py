@@ -58,6 +58,24 @@ def look(checks: dict[str, Any], deadline: Deadline) -> list[tuple[bool, str]]:
     return seen
 
 
+def test_two_checks_that_differ_somewhere_inside_are_two() -> None:
+    """A proof is kept under the check's name."""
+    specs: list[dict[str, Any]] = [
+        {"url": "u", "headers": {"Accept": "text/html"}},
+        {"url": "u", "headers": {"Accept": "text/plain"}},
+        {"url": "u", "headers": {}},
+        {"url": "u"},
+        {"url": "u", "steps": [{"a": 1}]},
+        {"url": "u", "steps": [{"a": 2}]},
+    ]
+    names = [CheckSpec("http", params).describe() for params in specs]
+    assert len(set(names)) == len(names)
+    assert names[3] == "http url=u"
+    assert not any("text/html" in name for name in names), "a header may hold what nobody should read"
+    turned = {"headers": {"b": 1, "a": 2}}, {"headers": {"a": 2, "b": 1}}
+    assert len({CheckSpec("http", params).describe() for params in turned}) == 1
+
+
 def test_a_look_cut_short_does_not_hide_what_was_seen() -> None:
     answers = Answers()
     assert look({"http": answers}, Ended(3)) == [(False, "answered 401")]

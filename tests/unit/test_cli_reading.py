@@ -60,6 +60,10 @@ def test_status_without_a_run(joined, say):
     assert say("status", "nowhere")[0] == 64
 
 
+def test_the_history_of_an_environment_without_a_run_is_empty(joined, say):
+    assert say("history", "test") == (0, "· no run yet\n", "")
+
+
 def test_status_and_history(run, say):
     assert f"✗ test   rolled back   run {run}" in say("status")[1]
     assert "Two" in say("status", "test")[1]
@@ -68,7 +72,10 @@ def test_status_and_history(run, say):
         ("test", "rolled back", False, run)
     ]
     assert run in say("history")[1]
-    assert say("history", "other")[1] == "· no run yet\n"
+    code, out, err = say("history", "tset")
+    assert (code, out) == (64, "")
+    assert err == '✗ no environment "tset" (did you mean "test"?); there are: test\n'
+    assert say("show", run[:-1] + "z")[2].startswith(f'✗ no run "{run[:-1]}z" (did you mean "{run}"?)')
     assert [r["id"] for r in json.loads(say("history", "test", "--json")[1])["runs"]] == [run]
 
 

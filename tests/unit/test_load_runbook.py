@@ -163,14 +163,14 @@ def test_what_is_no_duration(text: object) -> None:
 
 
 def test_which_runbook(tmp_path: Path) -> None:
-    root = project(tmp_path, p="phase: p\nsteps: []\n")
+    root = project(tmp_path, p="phase: p\nsteps: [{id: a, echo: {text: a}}]\n")
     other = root / "runbooks" / "web"
     (other / "phases").mkdir(parents=True)
     (other / "runbook.yml").write_text("title: Web\n")
-    (other / "phases" / "1.yml").write_text("phase: p\nsteps: []\n")
+    (other / "phases" / "1.yml").write_text("phase: p\nsteps: [{id: a, echo: {text: a}}]\n")
     assert load_runbook(root, "web", ACTIONS, CHECKS, {}).runbook.title == "Web"
     assert load_runbook(root, None, ACTIONS, CHECKS, {"runbook": "web"}).runbook.name == "web"
-    with pytest.raises(UsageError, match=r"holds 2 runbooks \(shop, web\): say which"):
+    with pytest.raises(UsageError, match=r"holds 2 runbooks \(shop, web\): say which with `--runbook NAME`"):
         load_runbook(root, None, ACTIONS, CHECKS, {})
     with pytest.raises(UsageError, match=r'no runbook "shpo" \(did you mean "shop"\?\)'):
         load_runbook(root, "shpo", ACTIONS, CHECKS, {})
@@ -300,8 +300,8 @@ def test_lint_takes_each_environments_own_runbook(tmp_path: Path) -> None:
 
 
 def test_a_phase_under_another_ending_is_not_left_out_silently(tmp_path: Path) -> None:
-    root = project(tmp_path, p="phase: p\nsteps: []\n")
-    (root / "runbooks" / "shop" / "phases" / "q.yaml").write_text("phase: q\nsteps: []\n")
+    root = project(tmp_path, p="phase: p\nsteps: [{id: a, echo: {text: a}}]\n")
+    (root / "runbooks" / "shop" / "phases" / "q.yaml").write_text("phase: q\nsteps: [{id: a, echo: {text: a}}]\n")
     with pytest.raises(FilesError, match=r"phases/q\.yaml is not read: name it q\.yml"):
         load_runbook(root, None, ACTIONS, CHECKS, {})
 
