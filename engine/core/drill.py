@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
-from engine.core.action import Context
+from engine.core.action import Context, Deadline
 from engine.core.change import Outcome
 from engine.core.events import Event, EventType
 from engine.core.model import Step, StepId
@@ -109,8 +109,8 @@ class Fault(Protocol):
 
 
 class WriteSentinel(Protocol):
-    def __call__(self, number: int, token: str) -> None:
-        """Returns when the application says that it is kept. RunbookError when it does not."""
+    def __call__(self, number: int, token: str, deadline: Deadline) -> None:
+        """Returns when the application says that it is kept. RunbookError when it does not, or not by `deadline`."""
 
 
 class SentinelStore(Protocol):
@@ -228,7 +228,7 @@ class Verdict:
     targets: Targets
     noticed: bool
     recovered: bool
-    misses: tuple[str, ...] = field(default=())
+    misses: tuple[str, ...] = ()
     """What was not as it should be, for a person; empty: all targets met."""
 
     def to_json(self) -> dict[str, Any]:

@@ -153,6 +153,11 @@ class RunView:
     hands: list[Hand] = field(default_factory=list)
     """Who began it and who resumed it, in order; approvals are in their steps' evidence."""
 
+    @property
+    def broken(self) -> bool:
+        """Of a drill: it is over, and the platform did not come back."""
+        return self.kind == "drill" and not self.status.open and self.exit_code == 5
+
     def registered(self, names: Mapping[StepId, str]) -> dict[str, Any]:
         """What finished steps registered: variable name -> outputs. `names`: step -> its `register`."""
         return {names[s.id]: dict(s.outputs) for s in self.steps.values() if s.id in names and s.outputs}
@@ -204,6 +209,7 @@ def _resumed(view: RunView, event: Event) -> None:
         view.status = RunStatus.ROLLING_BACK if view.rollback_to else RunStatus.RUNNING
     elif view.kind == "drill":  # one that could not recover is taken up until it can
         view.status, view.failure, view.failed_step = RunStatus.RUNNING, "", ""
+    view.exit_code = None
 
 
 def _step_failed(view: RunView, event: Event) -> None:
@@ -255,7 +261,7 @@ def _nothing_of_step(_step: StepView, _event: Event) -> None:
 
 
 def _begun(step: StepView, event: Event) -> None:
-    step.started = step.started or event.at
+    step.started, step.error = step.started or event.at, ""
     if not step.open_intent and step.status is not StepStatus.APPLIED:
         step.status = StepStatus.RUNNING
 

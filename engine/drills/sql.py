@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.core.action import Context
+from engine.core.action import Context, Deadline
 from engine.core.drill import WriteSentinel
 from engine.core.ports import Cluster, SecretStore
 from engine.core.redaction import Secret
@@ -20,6 +20,9 @@ _CREATE = (
     f"CREATE TABLE IF NOT EXISTS {TABLE} (run text NOT NULL, number bigint NOT NULL, token text NOT NULL, "
     "written timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (run, number))"
 )
+
+
+_Ask = Callable[[str, Deadline], Sequence[Sequence[Any]]]
 
 
 class StoredPassword(BaseModel):
@@ -53,42 +56,39 @@ class SqlSentinels:
         self._databases, self._cluster, self._store = databases, cluster, store
 
     def prepare(self, params: SqlParams, run: str, ctx: Context) -> None:
-        with self._asking(params, ctx) as ask:
-            ask(_CREATE)
+        with self._asking(params) as ask:
+            ask(_CREATE, ctx.deadline)
 
     @contextmanager
     def writing(self, params: SqlParams, run: str, ctx: Context) -> Iterator[WriteSentinel]:
-        with self._asking(params, ctx) as ask:
+        with self._asking(params) as ask:
 
-            def write(number: int, token: str) -> None:
+            def write(number: int, token: str, deadline: Deadline) -> None:
                 row = f"({_quoted(run)}, {number:d}, {_quoted(token)})"
-                ask(f"INSERT INTO {TABLE} (run, number, token) VALUES {row}")  # noqa: S608 (quoted)
+                ask(f"INSERT INTO {TABLE} (run, number, token) VALUES {row}", deadline)  # noqa: S608 (quoted)
 
             yield write
 
     def read(self, params: SqlParams, run: str, ctx: Context) -> Mapping[int, str]:
-        with self._asking(params, ctx) as ask:
-            if not self._there(ask):
+        with self._asking(params) as ask:
+            if not ask(f"SELECT to_regclass('{TABLE}') IS NOT NULL", ctx.deadline)[0][0]:
                 return {}
-            rows = ask(f"SELECT number, token FROM {TABLE} WHERE run = {_quoted(run)}")  # noqa: S608 (quoted)
+            query = f"SELECT number, token FROM {TABLE} WHERE run = {_quoted(run)}"  # noqa: S608 (quoted)
+            rows = ask(query, ctx.deadline)
         return {int(number): str(token) for number, token in rows}
 
     def clear(self, params: SqlParams, run: str, ctx: Context) -> None:
-        with self._asking(params, ctx) as ask:
-            ask(f"DROP TABLE IF EXISTS {TABLE}")
-
-    @staticmethod
-    def _there(ask: Any) -> bool:
-        return bool(ask(f"SELECT to_regclass('{TABLE}') IS NOT NULL")[0][0])
+        with self._asking(params) as ask:
+            ask(f"DROP TABLE IF EXISTS {TABLE}", ctx.deadline)
 
     @contextmanager
-    def _asking(self, params: SqlParams, ctx: Context) -> Iterator[Any]:
+    def _asking(self, params: SqlParams) -> Iterator[_Ask]:
         password = self._password(params.password)
         with self._cluster.tunnel(params.service) as (host, port):
 
-            def ask(statement: str) -> Sequence[Sequence[Any]]:
+            def ask(statement: str, deadline: Deadline) -> Sequence[Sequence[Any]]:
                 return self._databases.query(
-                    host, port, params.database, params.user, password, statement, deadline=ctx.deadline
+                    host, port, params.database, params.user, password, statement, deadline=deadline
                 )
 
             yield ask

@@ -15,6 +15,10 @@ from engine.core.action import Context
 from engine.core.drill import Acknowledged, SentinelStore
 from engine.errors import RefusedError, RunbookError
 
+WRITE_SECONDS = 5.0
+"""How long one sentinel may take to be acknowledged."""
+_GLANCE = 0.5  # seconds between two looks whether the writer still lives
+
 
 class SentinelLog:
     """`.runbook/drills/RUN.jsonl`, mode 0600: a line per acknowledged sentinel, on disk before the next is written."""
@@ -76,7 +80,8 @@ class SentinelLog:
 class SentinelWriter:
     """Writes at a set rate from a thread of its own until it is told to stop.
 
-    A sentinel that is not acknowledged is never tried again: the next one has the next number.
+    A sentinel that is not acknowledged is never tried again: the next one has the next number. Each has a deadline of
+    its own, so they go on however long the rest takes. As a context manager: it stops at the end, whatever ended it.
     """
 
     def __init__(
@@ -100,8 +105,12 @@ class SentinelWriter:
         self.trouble = ""
         """What the last one that was not acknowledged met."""
 
-    def start(self) -> None:
+    def __enter__(self) -> SentinelWriter:
         self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """Returns when the last one is noted. Twice is fine."""
@@ -111,11 +120,12 @@ class SentinelWriter:
 
     def wait_for(self, count: int, seconds: float) -> bool:
         """Until so many were acknowledged; False when that takes longer than `seconds`, or somebody wants to stop."""
+        deadline = self._ctx.deadline.renewed(seconds)
         with self._moved:
-            for _ in range(max(1, int(seconds * 2))):
-                if self.acknowledged >= count or self._ctx.deadline.cancelled or not self._thread.is_alive():
+            while self.acknowledged < count and deadline.remaining() and not deadline.cancelled:
+                if not self._thread.is_alive():
                     break
-                self._moved.wait(0.5)
+                self._moved.wait(min(_GLANCE, deadline.remaining()))
             return self.acknowledged >= count
 
     def _work(self) -> None:
@@ -128,7 +138,7 @@ class SentinelWriter:
                         while not self._stop.is_set():
                             number += 1
                             token = secrets.token_hex(16)
-                            write(number, token)
+                            write(number, token, self._ctx.deadline.renewed(WRITE_SECONDS))
                             self._log.note(descriptor, Acknowledged(number, token, self._clock()))
                             self._tell(acknowledged=1)
                             self._stop.wait(self._pause)
