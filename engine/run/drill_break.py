@@ -127,9 +127,7 @@ def _intend(drilling: Drilling, target: Mapping[str, Any]) -> None:
     drilling.runner.fence(replace(drilling.plan.fault, id=FAULT))
 
 
-def _strike(
-    drilling: Drilling, resolved: Resolved, target: Mapping[str, Any], ctx: Context
-) -> Outcome | RunbookError:
+def _strike(drilling: Drilling, resolved: Resolved, target: Mapping[str, Any], ctx: Context) -> Outcome | RunbookError:
     """The blow. One that only half succeeds needs the way back all the same; the error of one that did nothing."""
     fault, step = _fault(drilling), drilling.plan.fault
     ctx = replace(ctx, deadline=Deadline(step.timeout.total_seconds()))  # what is begun is finished
