@@ -32,6 +32,8 @@ from engine.checks.tcp import TcpCheck
 from engine.checks.tls import TlsCheck
 from engine.checks.vault import VaultCheck
 from engine.core.action import Kind
+from engine.drills.faults import PodKilled, VolumeLost
+from engine.drills.sql import SqlSentinels
 
 _ACTIONS = (
     ApprovalAction,
@@ -75,3 +77,9 @@ UNDO_TYPES: Mapping[str, Any] = {a.key: undo for a in _ACTIONS if (undo := getat
 
 EVENTS = frozenset(action.key for action in _ACTIONS if action.kind is Kind.EVENT)
 """Actions that happen, instead of converging."""
+
+FAULT_TYPES: Mapping[str, type] = {fault.key: fault.Params for fault in (PodKilled, VolumeLost)}
+"""What a drill can cause."""
+
+SENTINEL_TYPES: Mapping[str, type] = {way.key: way.Params for way in (SqlSentinels,)}
+"""How a drill's sentinels are written."""

@@ -77,6 +77,10 @@ class Settings(BaseModel):
         default_factory=list, description="Files with age identities, to prove that a backup can be read."
     )
 
+    drills: Literal["allowed", "refused"] = Field(
+        "refused", description="Whether `runbook drill` may break things of this environment on purpose."
+    )
+
     @model_validator(mode="after")
     def _reachable_store(self) -> Settings:
         if self.secret_store == "keyvault":  # noqa: S105

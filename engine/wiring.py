@@ -16,6 +16,7 @@ from engine.errors import Diagnostic, FilesError, UsageError
 from engine.run.journal import Journal
 
 if TYPE_CHECKING:
+    from engine.core.drill import Drill
     from engine.core.offline import OfflinePlan
     from engine.load.lint import Registry
     from engine.load.runbook import LoadedRunbook
@@ -61,10 +62,14 @@ def lint(root: Path, runbook: str | None, environment: str | None) -> list[Diagn
 
 
 def schema(_root: Path) -> dict[str, Any]:
-    """JSON Schemas of the files: `runbook` and `phase`."""
-    from engine.load.schema import phase_schema, runbook_schema
+    """JSON Schemas of the files: `runbook`, `phase` and `drill`."""
+    from engine.load.schema import drill_schema, phase_schema, runbook_schema
 
-    return {"runbook": runbook_schema(), "phase": phase_schema(action_types(), check_types())}
+    return {
+        "runbook": runbook_schema(),
+        "phase": phase_schema(action_types(), check_types()),
+        "drill": drill_schema(_registry().drill_keys),
+    }
 
 
 def load(root: Path, runbook: str | None, environment: str | None) -> LoadedRunbook:
@@ -81,6 +86,23 @@ def load(root: Path, runbook: str | None, environment: str | None) -> LoadedRunb
     return load_runbook(root, runbook, action_types(), check_types(), variables)
 
 
+def drills(root: Path, runbook: str | None, environment: str) -> tuple[list[Drill], bool]:
+    """The drills of an environment's runbook as they stand in the working tree, and whether it allows any.
+
+    FilesError with every mistake in their files; UsageError when there is no such environment.
+    """
+    from engine.load.drill import read_drills
+    from engine.outside import read_settings
+
+    loaded = load(root, runbook, environment)
+    read = read_drills(root, loaded, _registry().drill_keys)
+    problems = [problem for one in read for problem in one.problems]
+    if problems:
+        raise FilesError(problems)
+    allowed = read_settings(loaded.scope).drills == "allowed"
+    return [one.drill for one in read if one.drill], allowed
+
+
 def open_session(
     root: Path,
     environment: str,
@@ -91,18 +113,21 @@ def open_session(
     run: RunView | None = None,
     cancelled: threading.Event,
     runbook: str | None = None,
+    drill: str = "",
     make_outside: Callable[..., Outside] | None = None,
 ) -> Session:
     """Open an environment. With `run`: on that run's kept inputs and frozen time, never the working tree.
-    `make_outside` makes what stands in for its real outside.
+    With `drill`: for that drill. `make_outside` makes what stands in for its real outside.
 
     FilesError with every mistake in the files; UsageError when there is no such environment.
     """
     from engine.core.order import Graph
+    from engine.load.drill import load_drill
     from engine.load.inputs import KeptInputs
     from engine.load.resolve import Resolver
     from engine.load.runbook import load_runbook
     from engine.outside import Outside, read_settings
+    from engine.outside_drills import faults, sentinel_stores
     from engine.run.session import Session
 
     state = root / STATE
@@ -116,11 +141,15 @@ def open_session(
     loaded = load_runbook(inputs.tree, name, action_types(), check_types(), inputs.variables)
     if run is None:
         _refuse_mistakes(inputs.tree, runbook, inputs.variables)
+    keys, chosen = _registry().drill_keys, None
+    if drill:
+        chosen, loaded = load_drill(inputs.tree, loaded, drill, keys)
     redactor, resources = Redactor(), ExitStack()
     journal = open_journal(root, redactor)
     resources.callback(journal.close)
+    settings = read_settings(loaded.scope)
     outside = (make_outside or Outside)(
-        settings=read_settings(loaded.scope),
+        settings=settings,
         environment=environment,
         runbook=loaded.runbook.name,
         root=root,
@@ -131,7 +160,7 @@ def open_session(
         interactive=interactive,
         pending=loaded.scope.pending,
     )
-    resolver = Resolver(loaded, action_types(), check_types(), _registry().undo)
+    resolver = Resolver(loaded, keys.steps if chosen else keys.actions, keys.checks, _registry().undo)
     planner, deployer = outside.parts(resolver, inputs, now, cancelled, observer)
     return Session(
         environment=environment,
@@ -146,6 +175,10 @@ def open_session(
         inputs=inputs.digest,
         variables=digest_of(inputs.variables),
         target=outside.target(),
+        drill=chosen,
+        drills_allowed=settings.drills == "allowed",
+        faults=faults(outside) if chosen else {},
+        sentinels=sentinel_stores(outside) if chosen else {},
         bind=lambda run_id: inputs.bind(state / "runs" / run_id),
         resources=resources,
     )
@@ -218,9 +251,9 @@ def _refuse_mistakes(tree: Path, runbook: str | None, variables: Mapping[str, An
 
 def _registry() -> Registry:
     from engine.load.lint import Registry
-    from engine.registry import ACTION_TYPES, CHECK_TYPES, EVENTS, UNDO_TYPES
+    from engine.registry import ACTION_TYPES, CHECK_TYPES, EVENTS, FAULT_TYPES, SENTINEL_TYPES, UNDO_TYPES
 
-    return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS, UNDO_TYPES)
+    return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS, UNDO_TYPES, FAULT_TYPES, SENTINEL_TYPES)
 
 
 def _utc_now() -> str:

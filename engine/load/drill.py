@@ -2,96 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from engine.core.drill import Drill, Stage, Targets
 from engine.core.model import Runbook, Step, StepId
-from engine.errors import Diagnostic, FilesError, UsageError
+from engine.errors import Diagnostic, FilesError, Position, UsageError
 from engine.load import yaml
 from engine.load.document import Document, Route, guess, listed
-from engine.load.format import Duration, Slug
+from engine.load.drill_format import MEANINGLESS, OF_A_BLOW, REFERENCE, DrillFile, SentinelsFile
+from engine.load.format import KEYWORDS
+from engine.load.resolve import CHECK_ACTION
 from engine.load.runbook import LoadedRunbook
 from engine.load.steps import Source, StepReader
 from engine.load.validation import diagnostics
 
 FOLDER = "drills"
-_STRICT = ConfigDict(extra="forbid", strict=True)
-_REFERENCE = "deploy"
+_INSTEAD: Mapping[str, Any] = {
+    "title": "?",
+    "targets": {"rpo": "0s", "rto": "0s"},
+    "sentinels": {},
+    "fault": {},
+    "detect": {"steps": ["?"]},
+    "recover": [{}],
+    "verify": {},
+}
+"""What stands where a part of a file is missing or wrong, while the other parts are read."""
 
 
-class TargetsFile(BaseModel):
-    """What the drill is measured against."""
+@dataclass(frozen=True, slots=True)
+class DrillKeys:
+    """The keys a drill may use: Params models of actions, checks, faults, and ways to write sentinels."""
 
-    model_config = _STRICT
+    actions: Mapping[str, type]
+    checks: Mapping[str, type]
+    faults: Mapping[str, type] = field(default_factory=dict)
+    sentinels: Mapping[str, type] = field(default_factory=dict)
 
-    rpo: Duration = Field(description="The most that may be lost, as time before the fault: 24h.")
-    rto: Duration = Field(description="The longest from the fault until all checks pass: 15m.")
-
-
-class SentinelsFile(BaseModel):
-    """How sentinels are written, beside the one key that names the way."""
-
-    model_config = _STRICT
-
-    rate: int | float = Field(5, gt=0, le=100, description="How many a second.")
-    before: Duration = Field(timedelta(seconds=5), description="How long before the fault, and again after `prepare`.")
+    @property
+    def steps(self) -> Mapping[str, type]:
+        """All that a step of a drill may be."""
+        return {**self.actions, **self.faults, **self.sentinels}
 
 
-class DetectFile(BaseModel):
-    """Who must notice."""
+@dataclass(frozen=True, slots=True)
+class ReadDrill:
+    """One file, read. `drill` is None when too much of it is wrong; `loaded`: the runbook with its steps' places."""
 
-    model_config = _STRICT
-
-    steps: list[str] = Field(min_length=1, description="Steps whose checks are looked at: `phase/step`.")
-    within: Duration = Field(timedelta(minutes=2), description="How long the fault may stay unnoticed.")
-
-
-class VerifyFile(BaseModel):
-    """What proves the recovery."""
-
-    model_config = _STRICT
-
-    phases: list[str] = Field(default_factory=list, description="Phases, with every check of every step.")
-    steps: list[str] = Field(default_factory=list, description="More steps: `phase/step`.")
-    within: Duration = Field(timedelta(minutes=5), description="How long each step's checks may take to pass.")
-
-
-class DrillFile(BaseModel):
-    """A file of `drills/`."""
-
-    model_config = _STRICT
-
-    drill: Slug = Field(description="Its name, which is the file's too.")
-    title: str = Field(description="The disaster, for a person.")
-    targets: TargetsFile = Field(description="What may be lost, and how long it may take.")
-    sentinels: dict[str, Any] = Field(description="Numbered writes: `rate`, `before`, and the way, as `sql`.")
-    prepare: list[dict[str, Any]] = Field(
-        default_factory=list, description="Steps carried out while sentinels are written, before the fault."
-    )
-    fault: dict[str, Any] = Field(description="What happens: one fault, and perhaps `timeout`.")
-    detect: DetectFile = Field(description="Who must notice.")
-    recover: list[dict[str, Any]] = Field(
-        min_length=1, description="The way back: steps, or `deploy: phase/step` for one of the runbook."
-    )
-    verify: VerifyFile = Field(description="What proves the recovery.")
+    name: str
+    drill: Drill | None
+    loaded: LoadedRunbook
+    problems: tuple[Diagnostic, ...]
 
 
 @dataclass(slots=True)
 class _Reader:
-    """One file, and what collects while it is read."""
+    """What collects while one file is read."""
 
     document: Document
     loaded: LoadedRunbook
-    actions: Mapping[str, type]
-    checks: Mapping[str, type]
-    faults: Mapping[str, type]
-    ways: Mapping[str, type]
+    keys: DrillKeys
+    unread: bool
+    """The runbook has mistakes of its own: what seems to be missing may only not have been read."""
     problems: list[Diagnostic] = field(default_factory=list)
     sources: dict[StepId, Source] = field(default_factory=dict)
 
@@ -99,50 +75,101 @@ class _Reader:
     def runbook(self) -> Runbook:
         return self.loaded.runbook
 
-    def entry(self, data: Mapping[str, Any], route: Route, stage: Stage, known: Mapping[str, type]) -> Step | None:
+    def problem(self, route: Route, message: str, *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(route, message, key=key))
+
+    def blow(
+        self, data: Mapping[str, Any], key: str, stage: Stage, known: Mapping[str, type], name: str
+    ) -> Step | None:
+        """The sentinels or the fault: a step of a fixed name, with next to no keywords."""
+        for word in data:
+            if word in KEYWORDS and word not in OF_A_BLOW:
+                self.problem((key, word), f'"{word}" has no meaning here (known: {listed(OF_A_BLOW)})', key=True)
+        kept = {k: v for k, v in data.items() if k in OF_A_BLOW or k not in KEYWORDS}
+        return self.step(
+            {"id": "sentinels" if stage is Stage.WRITE else "fault", "name": name, **kept}, (key,), stage, known
+        )
+
+    def step(self, data: Mapping[str, Any], route: Route, stage: Stage, known: Mapping[str, type]) -> Step | None:
         """One step as in a phase file; only its own keys are shown as known."""
-        reader = StepReader(self.document, stage.value, known, self.checks, self.loaded.scope)
+        reader = StepReader(self.document, stage.value, known, self.keys.checks, self.loaded.scope)
         entry = reader.read(data, route)
         self.problems += reader.problems
-        if entry is None:
-            return None
-        if len(entry.steps) != 1 or "loop" in data:
-            self.problems.append(self.document.problem(route, "a loop is not possible in a drill"))
+        if entry is None or not entry.steps:
             return None
         step = entry.steps[0]
         if step.id in self.sources or step.id in self.loaded.sources:
-            self.problems.append(self.document.problem(route, f'a second step "{step.id}"'))
+            self.problem(route, f'a second step "{step.id}"')
             return None
         self.sources[step.id] = entry.source
         return step
 
     def steps(self, entries: list[dict[str, Any]], key: str, stage: Stage) -> tuple[Step, ...]:
-        found: list[Step] = []
+        found: dict[StepId, Step] = {}
         for index, data in enumerate(entries):
             route: Route = (key, index)
-            if set(data) == {_REFERENCE}:
-                step = self.reference(data[_REFERENCE], (*route, _REFERENCE))
+            if REFERENCE in data:
+                step = self._referring(data, route)
             else:
-                step = self.entry(data, route, stage, self.actions)
-            if step is not None and step.id in {s.id for s in found}:
-                self.problems.append(self.document.problem(route, f"{step.id} is there already"))
+                for word in (w for w in MEANINGLESS if w in data):
+                    message = (
+                        f'"{word}" has no meaning in a drill: its steps follow one another, nothing is rolled back'
+                    )
+                    self.problem((*route, word), message, key=True)
+                step = self.step(
+                    {k: v for k, v in data.items() if k not in MEANINGLESS}, route, stage, self.keys.actions
+                )
+            if step is not None and step.id in found:
+                self.problem(route, f"{step.id} is there already")
             elif step is not None:
-                found.append(step)
-        return tuple(found)
+                found[step.id] = step
+        return tuple(found.values())
+
+    def _referring(self, data: Mapping[str, Any], route: Route) -> Step | None:
+        for word in (w for w in data if w != REFERENCE):
+            self.problem((*route, word), f'"{REFERENCE}" stands alone: the runbook says how the step is', key=True)
+        return self.reference(data[REFERENCE], (*route, REFERENCE))
 
     def reference(self, name: Any, route: Route) -> Step | None:
         """A step of the runbook. None, and a mistake, when there is none."""
         try:
             return self.runbook.step(name)
         except KeyError:
-            known = [s.id for s in self.runbook.steps()]
-            message = f'no step "{name}" in the runbook, or several{guess(str(name), known)}'
-            self.problems.append(self.document.problem(route, message))
+            if not self.unread:
+                known = [s.id for s in self.runbook.steps()]
+                self.problem(
+                    route, f'no step "{name}" in the runbook, or several of that name{guess(str(name), known)}'
+                )
             return None
 
-    def references(self, names: list[str], route: Route) -> list[StepId]:
-        found = (self.reference(name, (*route, index)) for index, name in enumerate(names))
-        return [step.id for step in found if step is not None]
+    def noticing(self, names: list[str]) -> tuple[StepId, ...]:
+        """The steps that must notice: each looks at something."""
+        found: dict[StepId, None] = {}
+        for index, name in enumerate(names):
+            step = self.reference(name, ("detect", "steps", index))
+            if step is not None and not _looks(step):
+                self.problem(("detect", "steps", index), f"{step.id} has no checks: it cannot notice anything")
+            elif step is not None:
+                found[step.id] = None
+        return tuple(found)
+
+    def proving(self, phases: list[str], steps: list[str]) -> tuple[StepId, ...]:
+        """The steps that must prove the recovery; some may be without checks, not all."""
+        found: dict[StepId, Step] = {}
+        before = len(self.problems)
+        for index, name in enumerate(phases):
+            try:
+                found |= {step.id: step for step in self.runbook.phase(name).steps}
+            except KeyError:
+                known = [phase.id for phase in self.runbook.phases]
+                if not self.unread:
+                    message = f'no phase "{name}"{guess(name, known)} (phases: {listed(known)})'
+                    self.problem(("verify", "phases", index), message)
+        named = (self.reference(name, ("verify", "steps", index)) for index, name in enumerate(steps))
+        found |= {step.id: step for step in named if step is not None}
+        if not any(_looks(s) for s in found.values()) and len(self.problems) == before and not self.unread:
+            self.problem(("verify",), "names no step with a check: nothing proves the recovery", key=True)
+        return tuple(found)
 
 
 def drill_names(folder: Path) -> list[str]:
@@ -150,91 +177,80 @@ def drill_names(folder: Path) -> list[str]:
     return sorted(p.stem for p in (folder / FOLDER).glob("*.yml"))
 
 
-def read_drills(
-    root: Path,
-    loaded: LoadedRunbook,
-    actions: Mapping[str, type],
-    checks: Mapping[str, type],
-    faults: Mapping[str, type],
-    ways: Mapping[str, type],
-) -> tuple[list[Drill], LoadedRunbook, list[Diagnostic]]:
-    """Every drill that can be read, the runbook with the places of their steps, and all mistakes."""
-    drills: list[Drill] = []
-    problems: list[Diagnostic] = []
-    for name in drill_names(loaded.folder):
-        drill, loaded, found = _read(root, loaded, name, (actions, checks, faults, ways))
-        problems += found
-        drills += [drill] if drill else []
-    return drills, loaded, problems
+def read_drills(root: Path, loaded: LoadedRunbook, keys: DrillKeys, *, unread: bool = False) -> list[ReadDrill]:
+    """Every file of `drills/`, with its mistakes. `unread`: the runbook itself has some."""
+    found = [_read(root, loaded, name, keys, unread=unread) for name in drill_names(loaded.folder)]
+    for path in sorted((loaded.folder / FOLDER).glob("*.yaml")):
+        place = Position(path.relative_to(root).as_posix(), 1, 1)
+        problem = Diagnostic(place, f"is not read: name it {path.stem}.yml")
+        found.append(ReadDrill(path.stem, None, loaded, (problem,)))
+    return found
 
 
-def load_drill(
-    root: Path,
-    loaded: LoadedRunbook,
-    name: str,
-    actions: Mapping[str, type],
-    checks: Mapping[str, type],
-    faults: Mapping[str, type],
-    ways: Mapping[str, type],
-) -> tuple[Drill, LoadedRunbook]:
+def load_drill(root: Path, loaded: LoadedRunbook, name: str, keys: DrillKeys) -> tuple[Drill, LoadedRunbook]:
     """One drill. UsageError when there is none of that name, FilesError with every mistake in its file."""
     there = drill_names(loaded.folder)
     if name not in there:
-        raise UsageError(
-            f'no drill "{name}"{guess(name, there)}; {loaded.folder.name}/{FOLDER}/ holds: {listed(there)}'
-        )
-    drill, merged, problems = _read(root, loaded, name, (actions, checks, faults, ways))
-    if problems or drill is None:
-        raise FilesError(problems)
-    return drill, merged
+        wrong = loaded.folder / FOLDER / f"{name}.yaml"
+        hint = f"; {FOLDER}/{wrong.name} is not read: name it {name}.yml" if wrong.exists() else guess(name, there)
+        raise UsageError(f'no drill "{name}"{hint}; {loaded.folder.name}/{FOLDER}/ holds: {listed(there)}')
+    read = _read(root, loaded, name, keys, unread=False)
+    if read.problems or read.drill is None:
+        raise FilesError(read.problems)
+    return read.drill, read.loaded
 
 
-def _read(
-    root: Path, loaded: LoadedRunbook, name: str, types: tuple[Mapping[str, type], ...]
-) -> tuple[Drill | None, LoadedRunbook, list[Diagnostic]]:
-    actions, checks, faults, ways = types
+def _read(root: Path, loaded: LoadedRunbook, name: str, keys: DrillKeys, *, unread: bool) -> ReadDrill:
     try:
         document = yaml.read(root, loaded.folder / FOLDER / f"{name}.yml")
     except FilesError as error:
-        return None, loaded, list(error.diagnostics)
-    if not isinstance(document.data, dict):
-        return None, loaded, [document.problem((), "a drill should be a mapping, and this file is not one")]
+        return ReadDrill(name, None, loaded, error.diagnostics)
+    data = document.data
+    if not isinstance(data, dict):
+        problem = document.problem((), "a drill should be a mapping, and this file is not one")
+        return ReadDrill(name, None, loaded, (problem,))
+    wrong: set[str] = set()
+    reader = _Reader(document, loaded, keys, unread)
     try:
-        file = DrillFile.model_validate(document.data)
+        file = DrillFile.model_validate(data)
     except ValidationError as error:
-        return None, loaded, diagnostics(error, document, (), DrillFile, document.data, what="the drill")
-    reader = _Reader(document, loaded, actions, checks, faults, ways)
-    drill = _drill(reader, file, name)
+        reader.problems += diagnostics(error, document, (), DrillFile, data, what="the drill")
+        wrong = {str(e["loc"][0]) for e in error.errors()}
+        kept = {k: v for k, v in data.items() if k not in wrong}
+        file = DrillFile.model_validate({"drill": name, **_INSTEAD, **kept})
+    drill = _drill(reader, file, name, wrong)
     merged = replace(
         loaded,
         sources={**loaded.sources, **reader.sources},
         scope=replace(loaded.scope, pending=frozenset(loaded.scope.pending) | _registered(drill)),
     )
-    return drill, merged, reader.problems
+    return ReadDrill(name, drill, merged, tuple(reader.problems))
 
 
-def _drill(reader: _Reader, file: DrillFile, name: str) -> Drill | None:
-    document = reader.document
-    if file.drill != name:
-        reader.problems.append(document.problem(("drill",), f'the file is named "{name}": a drill has one name'))
-    words = _words(reader, file.sentinels)
-    way = {key: value for key, value in file.sentinels.items() if key not in SentinelsFile.model_fields}
-    sentinels = reader.entry({"id": "sentinels", **way}, ("sentinels",), Stage.WRITE, reader.ways)
-    fault = reader.entry({"id": "fault", "name": file.title, **file.fault}, ("fault",), Stage.BREAK, reader.faults)
-    if file.fault.get("id", "fault") != "fault":
-        reader.problems.append(document.problem(("fault", "id"), "a fault has no id of its own", key=True))
-    prepare = reader.steps(file.prepare, "prepare", Stage.WRITE)
-    recover = reader.steps(file.recover, "recover", Stage.ACT)
-    detect = reader.references(file.detect.steps, ("detect", "steps"))
-    verify = _proofs(reader, file.verify)
-    if {s.id for s in prepare} & {s.id for s in recover}:
-        reader.problems.append(document.problem(("recover",), "a step stands in `prepare` and in `recover`", key=True))
+def _drill(reader: _Reader, file: DrillFile, name: str, wrong: Collection[str]) -> Drill | None:
+    """The drill; None when a part of it that others build on could not be read. Parts in `wrong` are told already."""
+    if file.drill != name and "drill" not in wrong:
+        reader.problem(("drill",), f'the file is named "{name}": a drill has one name')
+    words = sentinels = fault = None
+    if "sentinels" not in wrong:
+        words = _words(reader, file.sentinels)
+        way = {key: value for key, value in file.sentinels.items() if key not in SentinelsFile.model_fields}
+        sentinels = reader.blow(way, "sentinels", Stage.WRITE, reader.keys.sentinels, "Sentinels")
+    if "fault" not in wrong:
+        fault = reader.blow(file.fault, "fault", Stage.BREAK, reader.keys.faults, file.title)
+    prepare = reader.steps([] if "prepare" in wrong else file.prepare, "prepare", Stage.WRITE)
+    recover = reader.steps([] if "recover" in wrong else file.recover, "recover", Stage.ACT)
+    detect = () if "detect" in wrong else reader.noticing(file.detect.steps)
+    verify = () if "verify" in wrong else reader.proving(file.verify.phases, file.verify.steps)
+    twice = {s.id for s in prepare} & {s.id for s in recover}
+    if twice:
+        reader.problem(("recover",), f"{listed(twice)} stands in `prepare` and in `recover`", key=True)
     if sentinels is None or fault is None or words is None:
         return None
     return Drill(
         id=name,
         title=file.title,
-        position=document.mark(("drill",), key=True).position,
+        position=reader.document.mark(("drill",), key=True).position,
         targets=Targets(file.targets.rpo, file.targets.rto),
         sentinels=sentinels,
         rate=float(words.rate),
@@ -243,9 +259,9 @@ def _drill(reader: _Reader, file: DrillFile, name: str) -> Drill | None:
         within=file.detect.within,
         patience=file.verify.within,
         prepare=prepare,
-        detect=tuple(detect),
+        detect=detect,
         recover=recover,
-        verify=tuple(verify),
+        verify=verify,
     )
 
 
@@ -259,19 +275,8 @@ def _words(reader: _Reader, data: Mapping[str, Any]) -> SentinelsFile | None:
         return None
 
 
-def _proofs(reader: _Reader, verify: VerifyFile) -> list[StepId]:
-    found: dict[StepId, None] = {}
-    for index, name in enumerate(verify.phases):
-        try:
-            found |= dict.fromkeys(step.id for step in reader.runbook.phase(name).steps)
-        except KeyError:
-            known = [phase.id for phase in reader.runbook.phases]
-            message = f'no phase "{name}"{guess(name, known)} (phases: {listed(known)})'
-            reader.problems.append(reader.document.problem(("verify", "phases", index), message))
-    found |= dict.fromkeys(reader.references(verify.steps, ("verify", "steps")))
-    if not verify.phases and not verify.steps:
-        reader.problems.append(reader.document.problem(("verify",), "names no phase and no step: nothing proves it"))
-    return list(found)
+def _looks(step: Step) -> bool:
+    return step.action == CHECK_ACTION or bool(step.verify)
 
 
 def _registered(drill: Drill | None) -> frozenset[str]:

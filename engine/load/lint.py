@@ -13,6 +13,7 @@ from engine.core.model import Step
 from engine.core.order import CycleError, Graph
 from engine.errors import Diagnostic
 from engine.load.document import Route
+from engine.load.drill import DrillKeys, ReadDrill, read_drills
 from engine.load.inventory import environments, load_environment
 from engine.load.render import condition_names, is_template, undeclared
 from engine.load.resolve import Resolver
@@ -24,13 +25,20 @@ FILE_MARK = "runbook-file"
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The keys a runbook may use: Params models of actions and checks, and which actions are events."""
+    """The keys a runbook may use: Params models of actions and checks, and which actions are events; of drills also
+    faults and ways to write sentinels."""
 
     actions: Mapping[str, type]
     checks: Mapping[str, type]
     events: Collection[str] = ()
     undo: Mapping[str, Any] = field(default_factory=dict)
     """Action -> what its `undo:` may be; any other action takes none."""
+    faults: Mapping[str, type] = field(default_factory=dict)
+    sentinels: Mapping[str, type] = field(default_factory=dict)
+
+    @property
+    def drill_keys(self) -> DrillKeys:
+        return DrillKeys(self.actions, self.checks, self.faults, self.sentinels)
 
 
 def lint(root: Path, runbook: str | None, environment: str | None, registry: Registry, cache: Path) -> list[Diagnostic]:
@@ -70,11 +78,34 @@ def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registr
         for problem in (
             *resolver.validate(step),
             *_early_names(loaded, step, owners, graph),
-            *_missing_files(loaded, step, resolver.partly(step), registry, root),
+            *_missing_files(loaded, step, resolver.partly(step), registry.actions, registry.undo, root),
             *_warnings(loaded, step, registry),
         ):
             problems.setdefault((problem.position, problem.message), problem)
+    for read in read_drills(root, loaded, registry.drill_keys, unread=bool(found)):
+        for problem in (*read.problems, *_of_drill(read, registry.drill_keys, root)):
+            problems.setdefault((problem.position, problem.message), problem)
     return list(problems.values())
+
+
+def _of_drill(read: ReadDrill, keys: DrillKeys, root: Path) -> Iterator[Diagnostic]:
+    """What can be said of a drill's own steps: those of the runbook are told where they are written."""
+    drill, loaded = read.drill, read.loaded
+    if drill is None:
+        return
+    resolver = Resolver(loaded, keys.steps, keys.checks)
+    registered: set[str] = set()
+    in_runbook = {step.id for step in loaded.runbook.steps()}
+    for step in (drill.sentinels, *drill.prepare, drill.fault, *drill.recover):
+        if step.id not in in_runbook:
+            yield from resolver.validate(step)
+            yield from _missing_files(loaded, step, resolver.partly(step), keys.steps, {}, root)
+            source = loaded.sources[step.id]
+            for name, part in sorted(_used(step).items()):
+                if name in loaded.scope.pending and name not in registered and name not in step.vars:
+                    message = f'"{name}" is not known here: no earlier step of this drill registers it'
+                    yield source.document.problem((*source.route, part), message, key=True, needle=name)
+        registered |= {step.register} if step.register else set()
 
 
 def _told(problem: Diagnostic, seen: Sequence[str], names: Sequence[str]) -> Diagnostic:
@@ -87,13 +118,8 @@ def _told(problem: Diagnostic, seen: Sequence[str], names: Sequence[str]) -> Dia
 def _early_names(loaded: LoadedRunbook, step: Step, owners: Mapping[str, Step], graph: Graph) -> Iterator[Diagnostic]:
     """Uses of what a step registers that this one does not wait for: it would depend on luck."""
     source = loaded.sources[step.id]
-    used: dict[str, str] = {}
-    for part, tree in ((step.action, step.params), ("verify", step.verify), ("unless", step.unless)):
-        used |= dict.fromkeys(undeclared(tree), part)
-    used |= dict.fromkeys(undeclared(step.vars), "vars")
-    used |= dict.fromkeys(condition_names(step.when or "true"), "when")
     waits = graph.ancestors(step.id)
-    for name, part in sorted(used.items()):
+    for name, part in sorted(_used(step).items()):
         owner = owners.get(name)
         if owner is None or name in step.vars or owner.id in waits:
             continue
@@ -102,14 +128,23 @@ def _early_names(loaded: LoadedRunbook, step: Step, owners: Mapping[str, Step], 
         yield source.document.problem((*source.route, part), message, key=True, needle=name)
 
 
+def _used(step: Step) -> dict[str, str]:
+    """Every name a step uses, and in which part."""
+    used: dict[str, str] = {}
+    for part, tree in ((step.action, step.params), ("verify", step.verify), ("unless", step.unless)):
+        used |= dict.fromkeys(undeclared(tree), part)
+    used |= dict.fromkeys(undeclared(step.vars), "vars")
+    return used | dict.fromkeys(condition_names(step.when or "true"), "when")
+
+
 def _missing_files(
-    loaded: LoadedRunbook, step: Step, params: Any, registry: Registry, root: Path
+    loaded: LoadedRunbook, step: Step, params: Any, types: Mapping[str, type], undo: Mapping[str, Any], root: Path
 ) -> Iterator[Diagnostic]:
     """Names of files that do not exist; one that is absolute, or not known yet, an earlier step may make."""
     source = loaded.sources[step.id]
-    named = [(step.action, *found) for found in _file_names(registry.actions[step.action], params, ())]
-    if step.action in registry.undo:
-        named += [("undo", *found) for found in _undo_files(registry.undo[step.action], step.undo)]
+    named = [(step.action, *found) for found in _file_names(types[step.action], params, ())]
+    if step.action in undo:
+        named += [("undo", *found) for found in _undo_files(undo[step.action], step.undo)]
     for part, route, name in named:
         if is_template(name) or name.startswith("/"):
             continue

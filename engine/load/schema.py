@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from engine.load.drill import DrillKeys
+from engine.load.drill_format import MEANINGLESS, OF_A_BLOW, REFERENCE, DrillFile, SentinelsFile
 from engine.load.format import DURATION_PATTERN, Keywords, PhaseFile, RunbookFile
 from engine.load.resolve import CHECK_ACTION
 
@@ -26,6 +28,54 @@ def phase_schema(actions: Mapping[str, type], checks: Mapping[str, type]) -> dic
 
     Where a value is no text, a template is allowed too; `$defs` are named after the key they belong to.
     """
+    definitions = _definitions(actions, checks)
+    phase = PhaseFile.model_json_schema()
+    definitions |= phase.pop("$defs", {})
+    phase["properties"]["steps"]["items"] = _reference("step")
+    return {"$schema": DIALECT, **phase, "title": "A phase", "$defs": definitions}
+
+
+def drill_schema(keys: DrillKeys) -> dict[str, Any]:
+    """Of a file of `drills/`."""
+    definitions = _definitions(keys.actions, keys.checks)
+    for kind, models in (("fault", keys.faults), ("sentinels", keys.sentinels)):
+        definitions |= {f"{kind}:{key}": _parameters(f"{kind}:{key}", models[key], definitions) for key in models}
+    step = definitions["step"]
+    step["properties"] = {k: v for k, v in step["properties"].items() if k not in MEANINGLESS}
+    definitions["entry"] = {"anyOf": [_reference("step"), _reference("runbook's step")]}
+    definitions["runbook's step"] = {
+        "type": "object",
+        "description": "A step of the runbook.",
+        "properties": {REFERENCE: {"type": "string", "description": "`phase/step`."}},
+        "required": [REFERENCE],
+        "additionalProperties": False,
+    }
+    drill = DrillFile.model_json_schema()
+    definitions |= drill.pop("$defs", {})
+    properties = drill["properties"]
+    for name in ("prepare", "recover"):
+        properties[name]["items"] = _reference("entry")
+    words = SentinelsFile.model_json_schema()["properties"]
+    properties["sentinels"] = _blow("Numbered writes.", "sentinels", keys.sentinels, words)
+    properties["fault"] = _blow("What happens.", "fault", keys.faults, {})
+    return {"$schema": DIALECT, **drill, "title": "A drill", "$defs": definitions}
+
+
+def _blow(description: str, kind: str, models: Mapping[str, type], words: Mapping[str, Any]) -> dict[str, Any]:
+    """Sentinels or a fault: exactly one key of its kind, and a few words beside it."""
+    keywords = Keywords.model_json_schema(by_alias=True)["properties"]
+    shared = {word: keywords[word] for word in OF_A_BLOW}
+    return {
+        "type": "object",
+        "description": description,
+        "properties": {**shared, **words, **{key: _reference(f"{kind}:{key}") for key in models}},
+        "additionalProperties": False,
+        "oneOf": [{"required": [key]} for key in sorted(models)],
+    }
+
+
+def _definitions(actions: Mapping[str, type], checks: Mapping[str, type]) -> dict[str, Any]:
+    """What steps are made of, by the key it belongs to."""
     definitions: dict[str, Any] = {}
     for key, model in checks.items():
         definitions[f"check:{key}"] = _parameters(f"check:{key}", model, definitions)
@@ -36,10 +86,7 @@ def phase_schema(actions: Mapping[str, type], checks: Mapping[str, type]) -> dic
         else:
             definitions[f"action:{key}"] = _parameters(f"action:{key}", model, definitions)
     definitions["step"] = _step(actions)
-    phase = PhaseFile.model_json_schema()
-    definitions |= phase.pop("$defs", {})
-    phase["properties"]["steps"]["items"] = _reference("step")
-    return {"$schema": DIALECT, **phase, "title": "A phase", "$defs": definitions}
+    return definitions
 
 
 def _step(actions: Mapping[str, type]) -> dict[str, Any]:
