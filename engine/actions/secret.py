@@ -200,7 +200,7 @@ class SecretAction:
         current = self._store.read(params.path, sensitive=params.sensitive)
         values = {} if current is None or current.deleted else current.values
         metadata = current.metadata if current else {}
-        lacks, refused = _lacks(params, values, _expired(metadata, ctx.now))
+        lacks, refused = _lacks(params, values, _expired(metadata, ctx.now), ctx.now)
         owner = metadata.get(OWNER, self._owner)
         if owner != self._owner:
             refused = {"": f"belongs to {owner}; this is {self._owner}. Use another path, or have it given over"}
@@ -221,14 +221,17 @@ class SecretAction:
         return sorted(seen.metadata.items()) if seen.version else []
 
 
-def _lacks(params: SecretParams, values: Mapping[str, Secret], expired: str) -> tuple[dict[str, str], dict[str, str]]:
+def _lacks(
+    params: SecretParams, values: Mapping[str, Secret], expired: str, now: datetime
+) -> tuple[dict[str, str], dict[str, str]]:
     """What is wrong with which key: what is written anew, and what is not without a person's word."""
     lacks: dict[str, str] = {}
     refused: dict[str, str] = {}
     for name, key in params.keys.items():
         value = values[name].reveal() if name in values else None
         if isinstance(key, GivenKey):
-            why = key.given.lacks(value) or expired if value is not None else "not there: put it into the store"
+            wrong = "not there: put it into the store" if value is None else key.given.lacks(value, values, now)
+            why = wrong or expired
             refused |= {name: why} if why else {}
         elif value is None:
             lacks[name] = "missing"
@@ -254,6 +257,12 @@ def _mistakes(keys: Mapping[str, Key]) -> list[tuple[tuple[str, ...], str]]:
         if isinstance(key, LiteralKey) and SECRET_KEY.search(name):
             why = weakness(key.value, username)
             found += [((name, "value"), f"is {why}; generate it, or have it given")] if why else []
+        if isinstance(key, GivenKey) and key.given.certificate:
+            beside = keys.get(key.given.certificate)
+            if not (isinstance(beside, GivenKey) and beside.given.form == "certificate"):
+                found.append(
+                    ((name, "given", "certificate"), f"'{key.given.certificate}' is no certificate given here")
+                )
         if isinstance(key, PublicKey):
             private = keys.get(key.public_of)
             if not (isinstance(private, GeneratedKey) and private.generate.private_key):

@@ -7,10 +7,12 @@ import binascii
 import secrets
 import string
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from engine.actions.given_certificate import certificate_lacks, private_key_lacks
 from engine.core.redaction import Secret
 from engine.core.weakness import SHORTEST, is_placeholder, weakness
 
@@ -105,13 +107,24 @@ class Given(BaseModel):
         default="text", description="What it must be: any text, or PEM of one of these."
     )
     min_length: int = Field(default=SHORTEST, ge=1, le=4096, description="Of a text, how many characters at least.")
+    hosts: list[str] = Field(default_factory=list, description="Of a certificate, the host names it must be for.")
+    days_left: int = Field(default=0, ge=0, description="Of a certificate, how many days it must still be valid.")
+    certificate: str = Field(default="", description="Of a private key, the key with the certificate it belongs to.")
 
-    def lacks(self, value: str) -> str:
-        """What is wrong with the value, without showing it."""
-        if self.form != "text":
-            label = {"certificate": "CERTIFICATE", "private_key": "PRIVATE KEY"}[self.form]
-            pem = value.strip().startswith("-----BEGIN ") and f"{label}-----" in value
-            return "" if pem else f"no {self.form.replace('_', ' ')} in PEM"
+    @model_validator(mode="after")
+    def _fits_its_form(self) -> Given:
+        for field, form in (("hosts", "certificate"), ("days_left", "certificate"), ("certificate", "private_key")):
+            if field in self.model_fields_set and self.form != form:
+                raise ValueError(f"{field} needs form: {form}")
+        return self
+
+    def lacks(self, value: str, others: Mapping[str, Secret], now: datetime) -> str:
+        """What is wrong with the value, without showing it. `others`: the keys beside it."""
+        if self.form == "certificate":
+            return certificate_lacks(value, self.hosts, self.days_left, now)
+        if self.form == "private_key":
+            beside = others.get(self.certificate)
+            return private_key_lacks(value, beside.reveal() if beside else None)
         if len(value) < self.min_length:
             return f"only {len(value)} of {self.min_length} characters"
         return weakness(value) if self.min_length >= SHORTEST else "a placeholder" if is_placeholder(value) else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import hvac
 import pytest
+import trustme
 
 from engine.actions.secret import SecretAction, SecretParams
 from engine.adapters.vault import Vault
@@ -213,6 +214,32 @@ def test_a_given_value_must_be_there_and_good(arranged, store, path):
         planned(store, params)
     arranged.put(path, {"token": "kR8-vQ2-pL5-xW9"})
     assert [line.path for d in planned(store, params).objects.values() for line in d.diff] == [f"({OWNER})"]
+
+
+def test_a_bought_certificate_is_judged_when_planned(arranged, store, path):
+    authority, now = trustme.CA(), datetime.now(UTC)
+    demand = {"tls.crt": {"given": {"form": "certificate", "hosts": ["shop.example.com"], "days_left": 14}}}
+    demand["tls.key"] = {"given": {"form": "private_key", "certificate": "tls.crt"}}
+    params = SecretParams(path=path, keys=demand)
+
+    def put(*names, days=90, key=None):
+        made = authority.issue_cert(*names, not_after=now + timedelta(days=days))
+        own = made.private_key_pem.bytes().decode()
+        arranged.put(path, {"tls.crt": made.cert_chain_pems[0].bytes().decode(), "tls.key": key or own})
+        return own
+
+    first = put("old.example.com")
+    with pytest.raises(RefusedError, match=r"key tls.crt is for old.example.com, not for shop.example.com. Nothing"):
+        planned(store, params)
+    put("shop.example.com", days=3)
+    with pytest.raises(RefusedError, match=r"key tls.crt is valid for \d more days only, until .* and 14 are wanted"):
+        planned(store, params)
+    put("shop.example.com", key=first)
+    with pytest.raises(RefusedError, match=r"key tls.key is of another certificate"):
+        planned(store, params)
+    put("shop.example.com")
+    assert applied(store, params).verb is Verb.UPDATE  # the owner is noted
+    assert planned(store, params).verb is Verb.NONE
 
 
 def test_a_path_of_another_owner_is_refused_when_planned_and_when_it_comes_between(arranged, store, path):
