@@ -5,8 +5,8 @@ import pytest
 pytestmark = pytest.mark.cluster
 
 PAKIT = "StatefulSet belizechain/pakit"
-CLAIM = "PersistentVolumeClaim belizechain/data-pakit-1"
-"""Of the second replica, which was there for a moment: Kubernetes keeps a claim when a StatefulSet is scaled down."""
+CLAIM = "PersistentVolumeClaim belizechain/data-pakit-3"
+"""Of the fourth replica, which was there for a moment: Kubernetes keeps a claim when a StatefulSet is scaled down."""
 
 
 def scale(lab, replicas: int, workload: str = "statefulset/pakit") -> None:
@@ -14,7 +14,7 @@ def scale(lab, replicas: int, workload: str = "statefulset/pakit") -> None:
 
 
 # The API server does not record who scaled to zero.
-@pytest.mark.parametrize(("replicas", "who"), [(0, "scale"), (2, "kubectl")])
+@pytest.mark.parametrize(("replicas", "who"), [(0, "scale"), (4, "kubectl")])
 def test_a_workload_scaled_by_hand_is_shown_and_mended(platform, lab, replicas, who):
     before = {name: o for name, o in lab.declared().items() if name != CLAIM}
     scale(lab, replicas)
@@ -24,7 +24,7 @@ def test_a_workload_scaled_by_hand_is_shown_and_mended(platform, lab, replicas, 
     differing = {name: o["diff"] for name, o in change["objects"].items() if o["before"] != o["after"]}
     assert set(differing) == {PAKIT}
     ((path, was, wanted, note),) = differing[PAKIT]
-    assert (path, was, wanted) == ("spec.replicas", str(replicas), "1")
+    assert (path, was, wanted) == ("spec.replicas", str(replicas), "3")
     assert f"set to {replicas} by" in note
     assert who in note
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.offline import found_program
+from tests.fakes.platform import charted, variables
 from tests.fakes.required import missing
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,14 @@ def test_everything_is_rendered_without_a_network(environment: str) -> None:
     unrendered = plan["offline"]["not_rendered"]
     assert all("does not exist" in why for why in unrendered.values()), unrendered  # charts not staged on this machine
     assert plan["offline"]["objects_judged"] > 0
+
+
+@pytest.mark.parametrize(("environment", "copies"), [("local", 3), ("dev", 2), ("staging", 3), ("production", 5)])
+def test_pakit_has_as_many_copies_as_are_verified(environment: str, copies: int) -> None:
+    if HELM is None:
+        missing("helm", "no helm on PATH, and the local cluster's is not built")
+    made = {(step, o["kind"]): o for step, o in charted(str(HELM), environment) if step == "pakit"}
+    assert made["pakit", "StatefulSet"]["spec"]["replicas"] == variables(environment)["pakit_replication"] == copies
 
 
 def test_staging_and_production_differ_in_size() -> None:

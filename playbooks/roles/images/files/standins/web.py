@@ -41,8 +41,11 @@ class Store:
         path = self.directory / name
         return path.read_bytes() if path.exists() else None
 
+    def names(self) -> set[str]:
+        return {p.name for p in self.directory.iterdir() if not p.name.startswith(".")}
+
     def count(self) -> int:
-        return sum(1 for p in self.directory.iterdir() if not p.name.startswith("."))
+        return len(self.names())
 
 
 def handler(name: str, store: Store) -> type[BaseHTTPRequestHandler]:
@@ -65,16 +68,23 @@ def handler(name: str, store: Store) -> type[BaseHTTPRequestHandler]:
                 self.reply({"error": "not found"}, status=404)
 
         def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            if length > LARGEST:
-                self.close_connection = True  # the body stays unread
-                self.reply({"error": f"at most {LARGEST} bytes"}, status=413)
-                return
-            content = self.rfile.read(length)
-            if self.path == "/store":
-                self.reply({"hash": store.put(content), "size": len(content)}, status=201)
-            else:
+            content = self.body()
+            if content is not None and self.path == "/store":
+                self.reply(self.stored(content), status=201)
+            elif content is not None:
                 self.reply({"error": "not found"}, status=404)
+
+        def stored(self, content: bytes) -> dict:
+            return {"hash": store.put(content), "size": len(content)}
+
+        def body(self) -> bytes | None:
+            """What was sent; None when it is too much, which is answered here."""
+            length = int(self.headers.get("Content-Length", 0))
+            if length <= LARGEST:
+                return self.rfile.read(length)
+            self.close_connection = True  # the body stays unread
+            self.reply({"error": f"at most {LARGEST} bytes"}, status=413)
+            return None
 
         def metrics(self) -> str:
             service = json.dumps(name)
