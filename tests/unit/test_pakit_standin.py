@@ -99,7 +99,7 @@ def test_a_copy_that_is_spoilt_is_not_taken(nodes):
     nodes.nodes[0].repair()
     assert nodes.nodes[0].missed == 1
     for path, content, method in ((f"/store/{HELLO}", None, None), (f"/objects/{HELLO}", b"spoilt", "PUT")):
-        with pytest.raises(urllib.error.HTTPError, match="404|400") as refused:
+        with pytest.raises(urllib.error.HTTPError, match=r"404|400") as refused:
             nodes.ask(0, path, content, method)
         refused.value.close()
     assert nodes.nodes[0].store.get(HELLO) is None

@@ -95,8 +95,8 @@ class Node:
 
 
 def handler(service: str, node: Node) -> type[BaseHTTPRequestHandler]:
-    class Handler(web.handler(service, node.store)):  # type: ignore[misc]
-        def do_GET(self) -> None:
+    class Handler(web.handler(service, node.store)):
+        def do_GET(self) -> None:  # noqa: N802  # http.server's name
             if self.path == "/":
                 told = {"service": service, "node": node.name, "standin": True, "without": ["DAG", "ZK proofs"]}
                 self.reply(told)
@@ -112,7 +112,7 @@ def handler(service: str, node: Node) -> type[BaseHTTPRequestHandler]:
             else:
                 super().do_GET()
 
-        def do_PUT(self) -> None:
+        def do_PUT(self) -> None:  # noqa: N802
             asked, content = OBJECT.fullmatch(self.path), self.body()
             if content is None:
                 return
