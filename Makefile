@@ -30,13 +30,14 @@ lint: venv      ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 check: lint     ## the same, and unit and golden tests: under a minute
-	$(BIN)/pytest -q tests/unit tests/golden
+	$(BIN)/pytest -q -n 2 tests/unit tests/golden
 
 # As root the local cluster is built first; without root what needs it is skipped, and said.
 # RUNBOOK_KILLS=20 kills more deploys than the usual 5; RUNBOOK_CLEAN_LAB=1 also tests that the cluster goes away whole.
 test: venv      ## every test, on the local cluster
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory lab; fi
-	$(BIN)/pytest --durations=15 tests/unit tests/golden tests/contract tests/crash tests/e2e
+	$(BIN)/pytest --durations=15 -n 2 --dist loadfile tests/unit tests/golden tests/contract
+	$(BIN)/pytest --durations=15 tests/crash tests/e2e
 	@if [ -n "$$RUNBOOK_CLEAN_LAB" ]; then $(BIN)/pytest tests/lab; fi
 
 lab: venv       ## only the local cluster

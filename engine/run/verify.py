@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from engine.core.events import EventType
@@ -11,6 +12,7 @@ from engine.core.planning import Plan
 from engine.errors import CancelledError, RunbookError
 from engine.run.checking import Proofs, proved_state, run_checks
 from engine.run.deploy import new_run_id, run_started
+from engine.run.executor import WORKERS
 from engine.run.recorder import Recorder
 from engine.run.session import Session
 
@@ -19,14 +21,16 @@ _PATIENCE = timedelta(seconds=10)
 
 
 def verify(session: Session, plan: Plan) -> RunView:
-    """Run all checks and keep what they saw as proofs. `plan` says which steps stand; the view's exit code is 1 when
-    a check failed."""
+    """Run all checks, several steps at once, and keep what they saw as proofs. `plan` says which steps stand; the
+    view's exit code is 1 when a check failed."""
     run = new_run_id(session)
     recorder = Recorder(session.journal, RunView(run), session.deployer.observer)
     recorder.record(EventType.RUN_STARTED, data=run_started(session, plan, "verify"))
     try:
-        for step_id in session.graph.order:
-            _verify(session, recorder, plan, session.runbook.step(step_id))
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="verify") as pool:
+            steps = [session.runbook.step(step_id) for step_id in session.graph.order]
+            for _ in pool.map(lambda step: _verify(session, recorder, plan, step), steps):
+                pass
     except CancelledError:
         recorder.record(EventType.RUN_FINISHED, data={"status": RunStatus.STOPPED.value, "exit": 130})
         return recorder.view
