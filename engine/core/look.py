@@ -256,13 +256,14 @@ def _shown(leaves: Leaves, path: str) -> str | None:
 
 
 def _note(live: Manifest, path: str, value: Any, manager: str) -> str:
-    """Which other manager holds this field now: `set to 2 by kubectl (scale)`."""
+    """Which other manager holds this field now, and since when if it says so: `set to 2 by kubectl (scale)`."""
     for entry in _entries(live):
         ours = entry.get("manager") == manager and entry.get("operation") == "Apply"
         if ours or path not in restrict(live, entry.get("fieldsV1") or {}):
             continue
         sub = f" ({entry['subresource']})" if entry.get("subresource") else ""
         shown = _shown({path: value}, path)
-        return f"set to {shown} by {entry.get('manager', 'someone')}{sub}"
+        since = f", {entry['time'][:16].replace('T', ' ')}" if entry.get("time") else ""
+        return f"set to {shown} by {entry.get('manager', 'someone')}{sub}{since}"
     # Found by trial: a zero through the scale subresource is dropped from managedFields, with the name of who set it.
     return "set to 0 by a scale, which records no name for 0" if path == "spec.replicas" and value == 0 else ""

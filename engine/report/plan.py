@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.core.change import Change, Delta, DiffLine, Fidelity, Verb
 from engine.core.model import ObjectId, StepId
@@ -62,6 +62,13 @@ def count_verbs(changes: Iterable[Change]) -> str:
 def change_lines(change: Change) -> list[str]:
     """One change's objects and their diffs, indented; for `plan` and for `why`."""
     return list(_body(change))
+
+
+def listed_changes(changes: Sequence[Change], actions: Mapping[StepId, str], *, width: int = 0) -> list[str]:
+    """Each change with its head and its diff; `actions`: step -> its action's name. For `drift`."""
+    heads = columns([_head(c, actions) for c in changes], gap="   ")
+    rows = (line for change, head in zip(changes, heads, strict=True) for line in (head, *_body(change)))
+    return [clip(row, width) for row in rows]
 
 
 def _head(change: Change, actions: Mapping[StepId, str]) -> list[str]:

@@ -138,6 +138,13 @@ def test_a_foreign_value_we_would_take_is_seen_and_named():
     )
 
 
+def test_who_wrote_a_time_is_named_with_it():
+    live = scaled(2)
+    live["metadata"]["managedFields"][-1]["time"] = "2026-03-02T14:05:06Z"
+    (line,) = look.diff(live, obj(SPEC, [entry(OURS, TREE)]), OURS)
+    assert line.note == "set to 2 by kubectl (scale), 2026-03-02 14:05"
+
+
 def test_a_scale_to_zero_leaves_no_name_and_says_so():
     without = copy.deepcopy(TREE)
     del without["f:spec"]["f:replicas"]
