@@ -23,6 +23,7 @@ from engine.actions.bucket import BucketAction
 from engine.actions.check import CheckAction
 from engine.actions.command import CommandAction
 from engine.actions.manifest import ManifestAction
+from engine.actions.migration import MigrationAction
 from engine.actions.playbook import PlaybookAction
 from engine.actions.record import RecordAction
 from engine.actions.release import ReleaseAction
@@ -191,6 +192,7 @@ class Outside:
                 scope=self.runbook,
                 analyzers=self._analyzers(context),
             ),
+            MigrationAction(self.deployer),
             PlaybookAction(
                 AnsiblePlaybooks(self.launcher, self.redactor, secrets.token_hex(4)),
                 self._playbook_records(),

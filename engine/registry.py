@@ -11,6 +11,7 @@ from engine.actions.bucket import BucketAction
 from engine.actions.check import CheckAction
 from engine.actions.command import CommandAction
 from engine.actions.manifest import ManifestAction
+from engine.actions.migration import MigrationAction
 from engine.actions.playbook import PlaybookAction
 from engine.actions.record import RecordAction
 from engine.actions.release import ReleaseAction
@@ -42,6 +43,7 @@ _ACTIONS = (
     CheckAction,
     CommandAction,
     ManifestAction,
+    MigrationAction,
     PlaybookAction,
     RecordAction,
     ReleaseAction,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"  # a leading dash would be an option of the program
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"  # a leading dash would be an option of the program
 
 
 class PostgresSource(BaseModel):
@@ -15,10 +15,10 @@ class PostgresSource(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    namespace: str = Field(pattern=_NAME, description="Namespace of the pod.")
-    pod: str = Field(pattern=_NAME, description="The pod that runs PostgreSQL.")
-    database: str = Field(pattern=_NAME, description="Which database.")
-    user: str = Field(default="postgres", pattern=_NAME, description="Role that may read all of it.")
+    namespace: str = Field(pattern=NAME, description="Namespace of the pod.")
+    pod: str = Field(pattern=NAME, description="The pod that runs PostgreSQL.")
+    database: str = Field(pattern=NAME, description="Which database.")
+    user: str = Field(default="postgres", pattern=NAME, description="Role that may read all of it.")
     container: str = Field(default="", description="Container of the pod; empty: its first.")
 
     def dump_argv(self) -> list[str]:

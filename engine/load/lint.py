@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from engine.core.model import Step
 from engine.core.order import CycleError, Graph
-from engine.errors import Diagnostic
+from engine.errors import Diagnostic, Position
 from engine.load.document import Route
 from engine.load.drill import DrillKeys, ReadDrill, read_drills
 from engine.load.inventory import environments, load_environment
@@ -20,7 +20,10 @@ from engine.load.resolve import Resolver
 from engine.load.runbook import LoadedRunbook, choose, read_runbook
 
 FILE_MARK = "runbook-file"
-"""A field of a Params model with this in its `json_schema_extra` names a file or folder of the project."""
+"""A field of a Params model with this in its `json_schema_extra` names a file or folder of the project.
+
+A model that has `mistakes_in(path)` says what is wrong inside of it: file, line, column, message, how many characters.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +151,16 @@ def _missing_files(
     for part, route, name in named:
         if is_template(name) or name.startswith("/"):
             continue
-        if not any((base / name).exists() for base in (loaded.folder, root)):
+        found = next((base / name for base in (loaded.folder, root) if (base / name).exists()), None)
+        if found is None:
             place: Route = (*source.route, part, *route)
             folder = loaded.folder.relative_to(root).as_posix()
             yield source.document.problem(place, f'no file or folder "{name}" in {folder} or the project')
+        elif (inside := getattr(types[step.action], "mistakes_in", None)) is not None:
+            for path, line, column, message, width in inside(found):
+                shown = path.read_text(errors="replace").splitlines()[line - 1 : line] or [""]
+                position = Position(path.relative_to(root).as_posix(), line, column)
+                yield Diagnostic(position, message, shown[0].replace("\t", " "), width)
 
 
 def _undo_files(kind: Any, undo: Any) -> Iterator[tuple[Route, str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.core.change import Change, Preimage, Verb
+from engine.core.action import Kind
+from engine.core.change import ABSENT, Change, Preimage, Verb
 from engine.core.convergence import Decision, undo_verdict
 from engine.core.events import EventType
 from engine.core.history import StepView
@@ -47,6 +48,9 @@ def rollback(
         if step.id == spare or change is None:
             continue
         if change.irreversible and change.verb is not Verb.NONE:
+            if _without_effect(step, step_view, registered, parts):
+                recorder.record(EventType.UNDONE, step.id, {"detail": "failed before it had any effect"})
+                continue
             recorder.record(EventType.UNDO_FAILED, step.id, {"error": f"no way back: {change.irreversible}"})
             return False
         try:
@@ -59,6 +63,24 @@ def rollback(
         else:
             recorder.record(EventType.UNDONE, step.id, {"detail": detail})
     return complete
+
+
+def _without_effect(step: Step, view: StepView, registered: Mapping[str, Any], parts: Parts) -> bool:
+    """Whether a step without a way back is looked at and found as it was before: then there is nothing to go back over.
+
+    Only of a state, by its own objects: of an event that left no evidence nobody can tell.
+    """
+    change, action = view.change, parts.actions[step.action]
+    if change is None or not change.objects or action.kind is not Kind.STATE:
+        return False
+    try:
+        resolved = parts.resolver.resolve(step, registered)
+        live = action.read_back(
+            resolved.params, change, view.preimage or Preimage(), parts.context(step, resolved, resuming=True)
+        )
+    except RunbookError:
+        return False
+    return all(live.get(o, ABSENT) == d.before for o, d in change.objects.items() if d.before != d.after)
 
 
 def _undo(

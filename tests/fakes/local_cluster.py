@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from engine.errors import NotYetError, PermanentError
 
 
 class LocalCluster:
-    """The two methods of port Cluster that backups and checks use."""
+    """The methods of port Cluster that backups, migrations and checks use."""
 
     def __init__(
         self,
@@ -27,13 +27,15 @@ class LocalCluster:
     def exec(self, namespace, pod, argv: Sequence[str], *, container="", stdin=b"", deadline) -> Iterator[bytes]:
         with subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self.env,
             user=self.user or None,
             cwd="/",
         ) as process:
+            with suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(stdin)
             while piece := process.stdout.read(4096):
                 yield piece
             stderr = process.stderr.read().decode()
@@ -41,6 +43,9 @@ class LocalCluster:
                 raise PermanentError(
                     f"{argv[0]} in {namespace}/{pod} ended with {process.returncode}: {stderr.strip()}"
                 )
+
+    def get(self, reference):
+        return {"metadata": {"name": reference.name}}
 
     @contextmanager
     def tunnel(self, service: str) -> Iterator[tuple[str, int]]:

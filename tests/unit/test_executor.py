@@ -76,6 +76,15 @@ def test_rollback_stops_at_a_barrier(tmp_path: Path) -> None:
     assert "the schema is migrated" in view.steps[StepId("one/b")].undo_detail
 
 
+def test_a_barrier_that_had_no_effect_is_none(tmp_path: Path) -> None:
+    world = World(broken={"b": PermanentError("syntax error")})
+    book = runbook(("one", [step("a"), step("b", irreversible="the schema is migrated")]))
+    view = go(world, book, tmp_path)
+    assert (view.status, view.exit_code) == (RunStatus.ROLLED_BACK, 1)
+    assert world.things == {}
+    assert view.steps[StepId("one/b")].undo_detail == "failed before it had any effect"
+
+
 def test_residue_stays(tmp_path: Path) -> None:
     world = World(broken={"b": PermanentError("no")})
     view = go(world, runbook(("one", [step("a", more={"residue": True}), step("b")])), tmp_path)
