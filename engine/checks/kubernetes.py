@@ -1,4 +1,4 @@
-"""`kubernetes`: workloads, nodes, volumes, jobs and external secrets, as the API server sees them."""
+"""`kubernetes`: workloads, nodes and their metrics, volumes, jobs and external secrets, as the API server sees them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from engine.core.action import Context, Finding
 from engine.core.ports import Cluster, Manifest, Reference
 
-_SUBJECTS = ("deployment", "statefulset", "daemonset", "node", "version", "pvc", "externalsecret", "job")
+_SUBJECTS = ("deployment", "statefulset", "daemonset", "node", "version", "pvc", "externalsecret", "job", "metrics")
 _NAMESPACED = ("deployment", "statefulset", "daemonset", "pvc", "externalsecret", "job")
 _VERSION = re.compile(r"^(>=|<=|==|>|<)?\s*v?(\d+)\.(\d+)(?:\.(\d+))?$")
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -36,6 +36,9 @@ class KubernetesParams(BaseModel):
     pvc: str | None = Field(default=None, description="A PersistentVolumeClaim's name; it must be bound.")
     externalsecret: str | None = Field(default=None, description="An ExternalSecret's name; it must be synced.")
     job: str | None = Field(default=None, description="A Job's name; it must be complete.")
+    metrics: Literal["nodes"] | None = Field(
+        default=None, description="`nodes`: metrics.k8s.io has CPU and memory of every node; autoscalers need it."
+    )
     namespace: str = Field(default="", description="Of the subject, where it lives in one.")
     available: Literal[True] = Field(
         default=True, description="Every replica, and at least one, is available; always looked at."
@@ -77,6 +80,8 @@ class KubernetesCheck:
             return self._claim(params.pvc, params.namespace)
         if params.job is not None:
             return self._job(params.job, params.namespace)
+        if params.metrics is not None:
+            return self._metrics()
         if params.externalsecret is not None:
             return self._external_secret(params.externalsecret, params.namespace)
         return self._workload(params)
@@ -99,6 +104,16 @@ class KubernetesCheck:
         if bad:
             return Finding(False, f"not ready: {', '.join(bad)}")
         return Finding(True, f"{len(nodes)} of {len(nodes)} nodes ready")
+
+    def _metrics(self) -> Finding:
+        """TemporaryError, which is looked at again, while the API behind it does not answer."""
+        nodes = [n["metadata"]["name"] for n in self._cluster.list("v1", "Node")]
+        found = self._cluster.list("metrics.k8s.io/v1beta1", "NodeMetrics")
+        served = {m["metadata"]["name"]: m["usage"] for m in found}
+        lacking = [n for n in nodes if not {"cpu", "memory"} <= set(served.get(n, {}))]
+        if lacking or not nodes:
+            return Finding(False, f"no metrics of node {', '.join(lacking)}" if nodes else "no nodes")
+        return Finding(True, ", ".join(f"{n}: CPU {served[n]['cpu']}, memory {served[n]['memory']}" for n in nodes))
 
     def _workload(self, params: KubernetesParams) -> Finding:
         kind, name = next(

@@ -1,4 +1,4 @@
-"""When a workload counts as available, as a table."""
+"""When a workload counts as available, and when resource metrics are served, as tables."""
 
 from __future__ import annotations
 
@@ -41,4 +41,30 @@ class OneWorkload:
 def test_available(cluster: Any, replicas: int | None, ok: bool, saw: str) -> None:
     params = KubernetesParams(deployment="web", namespace="shop", replicas=replicas)
     finding = KubernetesCheck(cluster).run(params, context())
+    assert (finding.ok, finding.saw) == (ok, saw)
+
+
+class Nodes:
+    """A cluster with these nodes, and metrics of some of them."""
+
+    def __init__(self, nodes: list[str], usage: dict[str, dict[str, str]]) -> None:
+        self._nodes, self._usage = nodes, usage
+
+    def list(self, _version: str, kind: str) -> list[dict[str, Any]]:
+        names = self._nodes if kind == "Node" else self._usage
+        return [{"metadata": {"name": n}, "usage": self._usage.get(n)} for n in names]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "ok", "saw"),
+    [
+        (Nodes(["a"], {"a": {"cpu": "310m", "memory": "2Gi"}}), True, "a: CPU 310m, memory 2Gi"),
+        (Nodes(["a", "b"], {"a": {"cpu": "310m", "memory": "2Gi"}}), False, "no metrics of node b"),
+        (Nodes(["a"], {"a": {"memory": "2Gi"}}), False, "no metrics of node a"),
+        (Nodes(["a"], {}), False, "no metrics of node a"),  # also when nothing serves them
+        (Nodes([], {}), False, "no nodes"),
+    ],
+)
+def test_metrics_of_every_node(cluster: Any, ok: bool, saw: str) -> None:
+    finding = KubernetesCheck(cluster).run(KubernetesParams(metrics="nodes"), context())
     assert (finding.ok, finding.saw) == (ok, saw)
