@@ -72,18 +72,17 @@ class KubernetesCheck:
         self._cluster = cluster
 
     def run(self, params: KubernetesParams, ctx: Context) -> Finding:
-        if params.version is not None:
-            return self._version(params.version)
-        if params.node is not None:
-            return self._nodes(params.node)
-        if params.pvc is not None:
-            return self._claim(params.pvc, params.namespace)
-        if params.job is not None:
-            return self._job(params.job, params.namespace)
-        if params.metrics is not None:
-            return self._metrics()
-        if params.externalsecret is not None:
-            return self._external_secret(params.externalsecret, params.namespace)
+        looks: tuple[tuple[str | None, Callable[[str], Finding]], ...] = (
+            (params.version, self._version),
+            (params.node, self._nodes),
+            (params.metrics, self._metrics),
+            (params.pvc, lambda name: self._claim(name, params.namespace)),
+            (params.job, lambda name: self._job(name, params.namespace)),
+            (params.externalsecret, lambda name: self._external_secret(name, params.namespace)),
+        )
+        for subject, look in looks:
+            if subject is not None:
+                return look(subject)
         return self._workload(params)
 
     def _version(self, wanted: str) -> Finding:
@@ -105,7 +104,7 @@ class KubernetesCheck:
             return Finding(False, f"not ready: {', '.join(bad)}")
         return Finding(True, f"{len(nodes)} of {len(nodes)} nodes ready")
 
-    def _metrics(self) -> Finding:
+    def _metrics(self, _of: str) -> Finding:
         """TemporaryError, which is looked at again, while the API behind it does not answer."""
         nodes = [n["metadata"]["name"] for n in self._cluster.list("v1", "Node")]
         found = self._cluster.list("metrics.k8s.io/v1beta1", "NodeMetrics")
