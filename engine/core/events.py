@@ -35,6 +35,7 @@ class EventType(StrEnum):
     UNDO_FAILED = "undo-failed"
     FENCED = "fenced"
     RUN_FINISHED = "run-finished"
+    ATTESTED = "attested"
 
 
 @dataclass(frozen=True, slots=True)

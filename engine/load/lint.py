@@ -12,9 +12,11 @@ from pydantic import BaseModel
 from engine.core.model import Step
 from engine.core.order import CycleError, Graph
 from engine.errors import Diagnostic, Position
+from engine.load.checklist import has_checklist, read_checklist
 from engine.load.document import Route
 from engine.load.drill import DrillKeys, ReadDrill, read_drills
 from engine.load.inventory import environments, load_environment
+from engine.load.readiness import has_readiness, read_readiness
 from engine.load.render import condition_names, is_template, undeclared
 from engine.load.resolve import Resolver
 from engine.load.runbook import LoadedRunbook, choose, read_runbook
@@ -88,6 +90,8 @@ def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registr
     for read in read_drills(root, loaded, registry.drill_keys, unread=bool(found)):
         for problem in (*read.problems, *_of_drill(read, registry.drill_keys, root)):
             problems.setdefault((problem.position, problem.message), problem)
+    for problem in () if found else _decisions(root, loaded):
+        problems.setdefault((problem.position, problem.message), problem)
     return list(problems.values())
 
 
@@ -109,6 +113,16 @@ def _of_drill(read: ReadDrill, keys: DrillKeys, root: Path) -> Iterator[Diagnost
                     message = f'"{name}" is not known here: no earlier step of this drill registers it'
                     yield source.document.problem((*source.route, part), message, key=True, needle=name)
         registered |= {step.register} if step.register else set()
+
+
+def _decisions(root: Path, loaded: LoadedRunbook) -> Iterator[Diagnostic]:
+    """Mistakes in the readiness file and the checklist, where the runbook has them."""
+    criteria = None
+    if has_readiness(loaded):
+        criteria, found = read_readiness(root, loaded)
+        yield from found
+    if has_checklist(loaded):
+        yield from read_checklist(root, loaded, criteria.attestable if criteria else {})[1]
 
 
 def _told(problem: Diagnostic, seen: Sequence[str], names: Sequence[str]) -> Diagnostic:
