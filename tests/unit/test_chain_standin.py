@@ -1,5 +1,6 @@
 """The chain stand-in: its votes and its chain as data, then three validators on loopback."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -203,6 +204,24 @@ def test_it_answers_the_nodes_methods_and_says_that_it_is_a_stand_in(network):
     assert network.rpc(0, "author_rotateKeys")["error"]["code"] == -32601
     assert json.loads(network.get(0, "/health"))["standin"] is True
     assert b'substrate_block_height{status="finalized",node="chain-0"} 2' in network.get(0, "/metrics")
+
+
+def test_a_validator_with_the_key_of_another_is_no_peer(network, tmp_path):
+    for i, content in enumerate(["01" * 32, "02" * 32, "01" * 32 + "\n"]):
+        (tmp_path / f"key-{i}").write_text(content)
+        peer_id = chain.peer_id_of(str(tmp_path / f"key-{i}"))
+        network.nodes[i].runtime = dataclasses.replace(network.nodes[i].runtime, peer_id=peer_id)
+    network.play(1)
+    assert [network.rpc(i, "system_health")["result"]["peers"] for i in range(3)] == [1, 2, 1]
+    assert network.rpc(0, "system_localPeerId")["result"] == network.rpc(2, "system_localPeerId")["result"]
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "No such file"), ("0123", "is not 64 hexadecimal digits")])
+def test_without_a_node_key_it_does_not_start(tmp_path, content, told):
+    if content:
+        (tmp_path / "key").write_text(content)
+    with pytest.raises(SystemExit, match=f"node key: .*{told}"):
+        chain.peer_id_of(str(tmp_path / "key"))
 
 
 def test_a_validator_alone_makes_blocks_by_itself(tmp_path):

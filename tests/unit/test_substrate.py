@@ -12,6 +12,7 @@ import threading
 from http.server import ThreadingHTTPServer
 
 import pytest
+import yaml
 
 from engine.adapters.http import Requests
 from engine.checks.chain_spec import read_chain_spec
@@ -19,6 +20,7 @@ from engine.checks.substrate import SubstrateCheck, SubstrateParams
 from engine.checks.substrate_formats import genesis_hash, read_metadata
 from tests.fakes.contexts import context
 from tests.fakes.local_cluster import LocalCluster
+from tests.fakes.platform import RUNBOOK, variables
 from tests.unit.test_chain_standin import SOURCE, chain
 
 sys.path.insert(0, str(SOURCE.parent))
@@ -48,6 +50,21 @@ def problems(document: dict) -> list[str]:
 
 def test_a_good_chain_spec_has_no_problems():
     assert problems(spec()) == []
+
+
+@pytest.mark.parametrize("environment", ["local", "dev", "staging", "production"])
+def test_the_platforms_own_chain_specs_have_no_problems(environment):
+    text = (RUNBOOK / f"chain-specs/chain-spec-{environment}.json").read_text()
+    assert list(read_chain_spec(text).problems(bootnodes=3, validators=3)) == []
+    assert standin.ChainSpec(json.loads(text)).genesis_hash == genesis_hash(read_chain_spec(text).state, 1)
+
+
+def test_the_stand_in_has_the_sixteen_pallets_and_blocks_that_are_checked():
+    values = yaml.safe_load((RUNBOOK / "charts/chain/values-local.yaml").read_text())
+    given = {one["name"]: one["value"] for one in values["env"]}
+    wanted = variables()["pallets"]
+    assert (len(wanted), sorted(given["PALLETS"].split(","))) == (16, sorted(wanted))
+    assert int(given["MAX_BLOCK_BYTES"]) == variables()["block_bytes"] == 5 * 2**20
 
 
 @pytest.mark.parametrize(

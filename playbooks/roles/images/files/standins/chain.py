@@ -11,12 +11,14 @@ DATA_DIR/chains/ID as a node's, and validators of another genesis are not peers.
 
 JSON-RPC by POST on /, GET /health, GET /metrics (Prometheus text). Between validators: GET /blocks?from=N, GET /head.
 Environment: NAME, PEERS (URLs, commas between), INDEX and VALIDATORS (default: from NAME's last number, peers + 1),
-DATA_DIR, PORT, BLOCK_SECONDS, CHAIN_SPEC, and for the metadata PALLETS (commas between) and MAX_BLOCK_BYTES.
+DATA_DIR, PORT, BLOCK_SECONDS, CHAIN_SPEC, NODE_KEY_FILE (64 hexadecimal digits, of its own for each validator: of two
+with one key neither takes the other for a peer), and for the metadata PALLETS (commas between) and MAX_BLOCK_BYTES.
 """
 
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -140,6 +142,7 @@ class Runtime:
     spec: substrate.ChainSpec | None = None
     pallets: tuple[str, ...] = ()
     block_bytes: int = 5 * 2**20
+    peer_id: str = ""
 
     @property
     def chain(self) -> dict:
@@ -174,7 +177,9 @@ class Node:
         self.peer_heads = {
             p: h
             for p, h in zip(self.peers, self._pool.map(self.ask_head, self.peers), strict=True)
-            if h and h.get("genesis") == self.chain.genesis
+            if h
+            and h.get("genesis") == self.chain.genesis
+            and not (h.get("peer") and h["peer"] == self.runtime.peer_id)
         }
         self.catch_up()
         if slot % self.validators == self.index and slot > self.chain.head["slot"]:
@@ -225,6 +230,7 @@ class Node:
             "system_chainType": lambda: self.runtime.chain["type"],
             "system_properties": lambda: self.runtime.chain["properties"],
             "system_health": self.health,
+            "system_localPeerId": lambda: self.runtime.peer_id,
             "system_peers": lambda: [
                 {"peerId": p, "roles": "AUTHORITY", "bestHash": h["hash"], "bestNumber": h["height"]}
                 for p, h in self.peer_heads.items()
@@ -299,7 +305,7 @@ def handler(node: Node) -> type[BaseHTTPRequestHandler]:
             elif url.path == "/head":
                 head, final = chain.head, chain.finalized
                 told = {"height": head["number"], "hash": head["hash"], "finalized": final}
-                self.reply(told | {"genesis": chain.genesis})
+                self.reply(told | {"genesis": chain.genesis, "peer": node.runtime.peer_id})
             elif url.path == "/blocks":
                 start = int(parse_qs(url.query).get("from", ["0"])[0])
                 self.reply(chain.blocks[start : start + BATCH])
@@ -339,9 +345,21 @@ def failure(identity: object, code: int, message: str) -> dict:
     return {"jsonrpc": "2.0", "id": identity, "error": {"code": code, "message": message}}
 
 
+def peer_id_of(key_file: str) -> str:
+    """A hash of the node key, which stands for its public key."""
+    try:
+        key = Path(key_file).read_text().strip()
+    except OSError as error:
+        sys.exit(f"node key: {error}")
+    if not re.fullmatch("[0-9a-f]{64}", key):
+        sys.exit(f"node key: {key_file} is not 64 hexadecimal digits")
+    return "standin-" + hashlib.sha256(bytes.fromhex(key)).hexdigest()[:32]
+
+
 def runtime_of(environment: Mapping[str, str]) -> Runtime:
-    path = environment.get("CHAIN_SPEC")
+    path, key_file = environment.get("CHAIN_SPEC"), environment.get("NODE_KEY_FILE")
     return Runtime(
+        peer_id=peer_id_of(key_file) if key_file else "",
         spec=substrate.ChainSpec.read(Path(path)) if path else None,
         pallets=tuple(filter(None, environment.get("PALLETS", "").split(","))),
         block_bytes=int(environment.get("MAX_BLOCK_BYTES") or 5 * 2**20),

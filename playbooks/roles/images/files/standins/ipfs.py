@@ -116,12 +116,13 @@ def handler(blocks: Blocks, name: str) -> type[BaseHTTPRequestHandler]:
                 self.fail(f"the stand-in takes {LARGEST} bytes")
                 return
             body = self.rfile.read(length)
+            command = url.path.removeprefix("/api/v0/") if name == "api" else ""
             try:
-                answer = self.call(url.path.removeprefix("/api/v0/"), parse_qs(url.query), body)
+                answer = self.call(command, parse_qs(url.query), body)
             except (NotHereError, ValueError) as error:
                 self.fail(str(error))
                 return
-            if name == "gateway" or answer is None:
+            if answer is None:
                 self.reply(b"404 page not found", "text/plain", 404)
             elif isinstance(answer, bytes):
                 self.reply(answer, "application/octet-stream")
