@@ -201,6 +201,8 @@ class SecretAction:
         values = {} if current is None or current.deleted else current.values
         metadata = current.metadata if current else {}
         lacks, refused = _lacks(params, values, _expired(metadata, ctx.now), ctx.now)
+        if not self._store.known:
+            refused = {}
         owner = metadata.get(OWNER, self._owner)
         if owner != self._owner:
             refused = {"": f"belongs to {owner}; this is {self._owner}. Use another path, or have it given over"}

@@ -39,6 +39,8 @@ class KeyVault:
     `sleep` waits (seconds) between two attempts.
     """
 
+    known = True
+
     def __init__(
         self,
         url: str,

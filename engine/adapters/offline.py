@@ -43,7 +43,9 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 class EmptySecrets:
-    """Port SecretStore: no secret is there yet."""
+    """Port SecretStore: no secret is there yet, and what a person puts there cannot be known."""
+
+    known = False
 
     def read(
         self, path: str, version: int | None = None, *, sensitive: Collection[str] | None = None

@@ -25,6 +25,8 @@ class Vault:
     a plain "permission denied". `ca` is a file; empty means the system's.
     """
 
+    known = True
+
     def __init__(
         self,
         connect: Callable[[], str],

@@ -218,6 +218,10 @@ class SecretVersion:
 class SecretStore(Protocol):
     """Vault/OpenBao KV v2, or Azure Key Vault."""
 
+    @property
+    def known(self) -> bool:
+        """False where nothing is asked (a plan offline): what only a person puts there is then not missed."""
+
     def read(
         self, path: str, version: int | None = None, *, sensitive: Collection[str] | None = None
     ) -> SecretVersion | None:

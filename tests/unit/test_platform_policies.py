@@ -6,10 +6,11 @@ import pytest
 import yaml
 from jinja2 import Environment
 
+from engine.errors import FilesError
 from tests.fakes.platform import ROOT, RUNBOOK, objects, variables
 
-SEPARATE = {"manifests/storage"}
-"""Rendered for a provider that the local environment is not."""
+SEPARATE = {"manifests/storage", "manifests/gateway-acme"}
+"""Rendered for what the local environment is not."""
 FOLDERS = sorted(
     {str(f.parent.relative_to(RUNBOOK)) for d in ("manifests", "policies") for f in RUNBOOK.glob(f"{d}/*/*.yaml")}
     - SEPARATE
@@ -158,3 +159,34 @@ def test_storage_is_encrypted_where_the_provider_says_so(provider, key, paramete
     (made,) = objects("manifests/storage", **over)
     assert made["parameters"] == parameters
     assert made["reclaimPolicy"] == "Retain"
+
+
+def test_the_gateway_gets_a_certificate_with_its_issuer_from_openbao():
+    (secret,) = of("ExternalSecret", "manifests/gateway-issued").values()
+    assert secret["spec"]["target"]["template"]["data"]["tls.crt"] == "{{ .certificate }}\n{{ .issuing_ca }}\n"
+    (generator,) = of("VaultDynamicSecret", "manifests/gateway-issued").values()
+    assert generator["spec"]["parameters"] == {"common_name": variables()["gateway_host"]}
+    assert secret["spec"]["refreshInterval"] == "480h"  # of 1440: playbooks/roles/openbao/defaults
+
+
+def test_openbao_issues_nothing_where_there_is_none():
+    with pytest.raises(FilesError, match="gateway_certificate: issued needs secret_store: vault"):
+        objects("manifests/gateway-issued", secret_store="keyvault")
+
+
+@pytest.mark.parametrize("environment", ["dev", "production"])
+def test_acme_asks_for_the_gateways_host(environment):
+    issuer, certificate = objects("manifests/gateway-acme", environment)
+    assert certificate["spec"]["dnsNames"] == [variables(environment)["gateway_host"]]
+    assert certificate["spec"]["issuerRef"]["name"] == issuer["metadata"]["name"]
+    assert issuer["spec"]["acme"]["solvers"][0]["dns01"]
+
+
+def test_the_gateway_reads_one_secret_however_it_is_made():
+    names = {
+        of("ExternalSecret", f"manifests/gateway-{how}")["istio-ingress/gateway-tls"]["spec"]["target"]["name"]
+        for how in ("issued", "bought")
+    }
+    names |= {o["spec"]["secretName"] for o in objects("manifests/gateway-acme", "dev") if o["kind"] == "Certificate"}
+    (server,) = of("Gateway", "policies/mesh")["istio-ingress/platform"]["spec"]["servers"]
+    assert names == {server["tls"]["credentialName"]}

@@ -12,6 +12,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Takes the token from the first line of stdin; the command sees the rest.
@@ -21,11 +23,18 @@ LOGGED_IN = 'IFS= read -r BAO_TOKEN; export BAO_TOKEN; exec "$@"'
 def main() -> None:
     """Configure, revoke, forget."""
     recovery, jwt_command, command = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
-    script, kept = sys.stdin.read(), json.loads(recovery.read_text())
+    with session(command, recovery, jwt_command) as shell:
+        print(shell(sys.stdin.read()), end="")
+
+
+@contextmanager
+def session(command: list[str], recovery: Path, jwt_command: list[str]) -> Iterator[Callable[[str], str]]:
+    """What runs one script with the token; revoked and forgotten when all went well, so that a resumed run has it."""
+    kept = json.loads(recovery.read_text())
     token = kept.get("root_token") or ""
     if not token or not alive(command, token):
         token = operator_token(jwt_command, command)
-    print(run(command, ["sh", "-eu", "-c", LOGGED_IN, "-", "sh", "-eu", "-s"], f"{token}\n{script}"), end="")
+    yield lambda script: run(command, ["sh", "-eu", "-c", LOGGED_IN, "-", "sh", "-eu", "-s"], f"{token}\n{script}")
     run(command, ["sh", "-c", LOGGED_IN, "-", "bao", "token", "revoke", "-self"], f"{token}\n")
     if "root_token" in kept:
         keep(recovery, {name: value for name, value in kept.items() if name != "root_token"})
