@@ -85,12 +85,14 @@ def read_settings(scope: Scope) -> Settings:
     """The engine's own variables, rendered. UsageError names the one that is wrong."""
     from pydantic import ValidationError
 
+    from engine.load.validation import told
+
+    values = {n: scope.get(n) for n in Settings.model_fields if n in scope.names}
     try:
-        return Settings.model_validate({n: scope.get(n) for n in Settings.model_fields if n in scope.names})
+        return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise UsageError(f"the inventory's variable {name}: {first['msg']}") from error
+        wrong = "; ".join(message for *_place, message in told(error, Settings, values, what="the environment"))
+        raise UsageError(f"the inventory's variables: {wrong}") from error
 
 
 def _expanded(path: str, variable: str) -> Path:

@@ -140,7 +140,7 @@ def open_session(
     name = run.runbook if run else runbook
     loaded = load_runbook(inputs.tree, name, action_types(), check_types(), inputs.variables)
     if run is None:
-        _refuse_mistakes(inputs.tree, runbook, inputs.variables)
+        _refuse_mistakes(inputs.tree, runbook, inputs.variables, environment)
     keys, chosen = _registry().drill_keys, None
     if drill:
         chosen, loaded = load_drill(inputs.tree, loaded, drill, keys)
@@ -240,11 +240,11 @@ def _keep(root: Path, state: Path, environment: str, extra: Sequence[str], runbo
     )
 
 
-def _refuse_mistakes(tree: Path, runbook: str | None, variables: Mapping[str, Any]) -> None:
+def _refuse_mistakes(tree: Path, runbook: str | None, variables: Mapping[str, Any], environment: str) -> None:
     """What lint calls an error stops a run before anything is looked at."""
     from engine.load.lint import check
 
-    errors = [d for d in check(tree, runbook, variables, _registry()) if d.severity == "error"]
+    errors = [d for d in check(tree, runbook, variables, _registry(), environment) if d.severity == "error"]
     if errors:
         raise FilesError(errors)
 
@@ -252,8 +252,9 @@ def _refuse_mistakes(tree: Path, runbook: str | None, variables: Mapping[str, An
 def _registry() -> Registry:
     from engine.load.lint import Registry
     from engine.registry import ACTION_TYPES, CHECK_TYPES, EVENTS, FAULT_TYPES, SENTINEL_TYPES, UNDO_TYPES
+    from engine.settings import Settings
 
-    return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS, UNDO_TYPES, FAULT_TYPES, SENTINEL_TYPES)
+    return Registry(ACTION_TYPES, CHECK_TYPES, EVENTS, UNDO_TYPES, FAULT_TYPES, SENTINEL_TYPES, Settings)
 
 
 def _utc_now() -> str:

@@ -64,8 +64,8 @@ class CheckAction:
         try:
             params = self._families[family].model_validate(item[family])
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors())
-            raise UsageError(f"check {number}, {family}: {wrong}") from None
+            wrong = sorted({".".join(map(str, e["loc"])) or "its value" for e in error.errors()})
+            raise UsageError(f"check {number}, {family}: {', '.join(wrong)} is not as it should be") from None
         fresh = item.get("fresh")
         if fresh is not None and not isinstance(fresh, timedelta):
             raise UsageError(f"check {number}, {family}: fresh wants a duration like 24h")

@@ -19,15 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UsageError
+from engine.errors import Diagnostic, FilesError, Position, UsageError
 from engine.load import yaml
 from engine.load.document import guess, listed
+from engine.load.places import inventory_documents
 from engine.load.tree import contents, sha256
 
 FOLDER = "inventories"
 PROGRAM = "ansible-inventory"
 TIMEOUT = 120.0
 """Seconds."""
+_JUDGED = "2"
+"""Changes with what is refused before Ansible is asked: an answer that was kept was judged so."""
+_PLACE = re.compile(r"(?:Origin: |in |['\"])?(/[^\s:'\"]+)(?:['\"], line |:)(\d+)(?:, column |:)(\d+)")
 _DYNAMIC = re.compile(rb"^plugin:", re.MULTILINE)
 
 
@@ -48,7 +52,8 @@ def environments(root: Path) -> list[str]:
 
 
 def load_environment(root: Path, name: str, cache: Path, extra: Mapping[str, Any] | None = None) -> Environment:
-    """The environment of that name. UsageError when there is none, or when Ansible cannot read it.
+    """The environment of that name. UsageError when there is none; FilesError when Ansible cannot read it, or
+    should not.
 
     The variables are those of host `localhost`, else of the first host by name, with all its groups' merged in by
     Ansible; then `extra` (`-e`) over them. They may hold templates, as Ansible's do.
@@ -104,7 +109,7 @@ def _listing(root: Path, folder: Path, cache: Path) -> dict[str, Any]:
     """Ansible's answer, from the cache when all it was made from is the same."""
     program = Path(sys.executable).parent / PROGRAM
     config = root / "ansible.cfg"
-    parts, dynamic = [], False
+    parts, dynamic = [_JUDGED], False
     for name, content, executable in contents(folder, root):
         parts.append(f"{name}\0{sha256(content)}\0{executable}")
         dynamic = dynamic or executable or bool(_DYNAMIC.search(content))
@@ -115,6 +120,7 @@ def _listing(root: Path, folder: Path, cache: Path) -> dict[str, Any]:
             return dict(json.loads(kept.read_bytes()))
         except ValueError:
             kept.unlink(missing_ok=True)  # cut short by a crash of the machine
+    inventory_documents(root, folder)
     answer = _ask(program, root, folder, config)
     if not dynamic:
         _keep(kept, answer)
@@ -165,11 +171,25 @@ def _ask(program: Path, root: Path, folder: Path, config: Path) -> dict[str, Any
         except OSError as error:
             raise UsageError(f"{program} cannot be started: {error.strerror}") from error
     if done.returncode:
-        raise UsageError(f"Ansible cannot read the inventory {folder}:\n{_cause(done.stderr)}")
+        raise _unreadable(root, folder, done.stderr)
     try:
         return dict(json.loads(done.stdout))
     except ValueError as error:
         raise UsageError(f"{PROGRAM} -i {folder} gave no JSON:\n{_cause(done.stderr)}") from error
+
+
+def _unreadable(root: Path, folder: Path, stderr: str) -> FilesError:
+    """Ansible's own words, as detail of ours, at the place it names in the inventory; else at its first line."""
+    position = Position(_shown(root, folder / "hosts.yml"), 1, 1)
+    for file, line, column in _PLACE.findall(stderr):
+        if Path(file).is_relative_to(folder):
+            position = Position(_shown(root, Path(file)), int(line), int(column))
+            break
+    return FilesError([Diagnostic(position, f"Ansible cannot read this inventory; it says:\n{_cause(stderr)}")])
+
+
+def _shown(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _cause(stderr: str) -> str:
@@ -181,8 +201,8 @@ def _variables(listing: Mapping[str, Any], folder: Path, root: Path) -> dict[str
     hosts = listing.get("_meta", {}).get("hostvars", {})
     names = sorted(_hosts(listing) | set(hosts))
     if not names:
-        shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
-        raise UsageError(f"{shown} has no host: write at least `localhost` into its hosts.yml")
+        message = "this inventory has no host: write at least `localhost` into its hosts.yml"
+        raise FilesError([Diagnostic(Position(_shown(root, folder / "hosts.yml"), 1, 1), message)])
     host = "localhost" if "localhost" in names else names[0]
     return {name: _literal(value) for name, value in hosts.get(host, {}).items()}
 

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from engine.core.model import Step
 from engine.core.order import CycleError, Graph
-from engine.errors import Diagnostic, Position
+from engine.errors import Diagnostic, FilesError, Position
 from engine.load.checklist import has_checklist, read_checklist
 from engine.load.document import Route
 from engine.load.drill import DrillKeys, ReadDrill, read_drills
 from engine.load.inventory import environments, load_environment
+from engine.load.places import settings_problems
 from engine.load.readiness import has_readiness, read_readiness
 from engine.load.render import condition_names, is_template, undeclared
 from engine.load.resolve import Resolver
@@ -40,6 +41,8 @@ class Registry:
     """Action -> what its `undo:` may be; any other action takes none."""
     faults: Mapping[str, type] = field(default_factory=dict)
     sentinels: Mapping[str, type] = field(default_factory=dict)
+    settings: type[BaseModel] | None = None
+    """The variables of an environment that the engine itself reads."""
 
     @property
     def drill_keys(self) -> DrillKeys:
@@ -53,24 +56,32 @@ def lint(root: Path, runbook: str | None, environment: str | None, registry: Reg
     """
     names = [environment] if environment else environments(root)
     linted: dict[str, list[str]] = {}
+    unread: list[Diagnostic] = []
     found: dict[tuple[str, Any, str], tuple[Diagnostic, list[str]]] = {}
     for name in names or [""]:
-        variables = load_environment(root, name, cache).variables if name else {}
+        try:
+            variables = load_environment(root, name, cache).variables if name else {}
+        except FilesError as error:
+            unread += error.diagnostics
+            continue
         if runbook and not environment and variables.get("runbook", runbook) != runbook:
             continue  # an environment of another runbook
         chosen = choose(root, runbook, variables)
         linted.setdefault(chosen, []).append(name)
-        for problem in check(root, chosen, variables, registry):
+        for problem in check(root, chosen, variables, registry, name):
             found.setdefault((chosen, problem.position, problem.message), (problem, []))[1].append(name)
     told = [_told(problem, seen, linted[chosen]) for (chosen, *_rest), (problem, seen) in found.items()]
-    return sorted(told, key=lambda d: d.position)
+    return sorted([*unread, *told], key=lambda d: d.position)
 
 
-def check(root: Path, runbook: str | None, variables: Mapping[str, Any], registry: Registry) -> list[Diagnostic]:
-    """The same with these variables."""
+def check(
+    root: Path, runbook: str | None, variables: Mapping[str, Any], registry: Registry, environment: str = ""
+) -> list[Diagnostic]:
+    """The same with these variables, which are those of `environment`."""
     loaded, found = read_runbook(root, runbook, registry.actions, registry.checks, variables)
     resolver = Resolver(loaded, registry.actions, registry.checks, registry.undo)
-    problems = {(p.position, p.message): p for p in found}
+    settings = settings_problems(root, loaded.folder, environment, variables, loaded.scope, registry.settings)
+    problems = {(p.position, p.message): p for p in (*found, *settings)}
     try:
         graph = Graph(loaded.runbook)
     except CycleError:

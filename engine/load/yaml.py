@@ -57,11 +57,14 @@ def read(root: Path, path: Path) -> Document:
     return parse(data, file)
 
 
-def parse(data: bytes, file: str) -> Document:
-    """One YAML document as plain data with positions. FilesError with every mistake that could be found."""
+def parse(data: bytes, file: str, *, ansible: bool = False) -> Document:
+    """One YAML document as plain data with positions. FilesError with every mistake that could be found.
+
+    `ansible`: a file that Ansible reads, with its tags, and with what YAML 1.1 makes of plain text.
+    """
     text = _text(data, file)
     document = Document(file, None, tuple(text.splitlines()))
-    builder = _Builder(document)
+    builder = _Builder(document, ansible)
     try:
         builder.build(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
@@ -115,7 +118,8 @@ def _depth(value: Any) -> int:
 class _Builder:
     """Turns parser events into data and marks, collecting mistakes."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, ansible: bool = False) -> None:
+        self._ansible = ansible
         self.problems: list[Diagnostic] = []
         self._document = document
         self._anchors: dict[str, tuple[Any, int, Route]] = {}
@@ -149,7 +153,8 @@ class _Builder:
         return value
 
     def _content(self, event: Any, events: Iterator[Any], route: Route) -> Any:
-        if event.tag not in (None, "!") and not (event.tag == _STRING_TAG and isinstance(event, yaml.ScalarEvent)):
+        known = event.tag in (None, "!") or (event.tag == _STRING_TAG and isinstance(event, yaml.ScalarEvent))
+        if not known and not self._ansible:
             self._problem(event, f"the tag {event.tag.replace('tag:yaml.org,2002:', '!!')} is not known here")
         if isinstance(event, yaml.ScalarEvent):
             plain = event.implicit[0] and not event.style
@@ -195,7 +200,7 @@ class _Builder:
             return "?"
         known = len(self.problems)
         value = self._content(event, events, route)
-        if not isinstance(value, str) and len(self.problems) == known:
+        if not isinstance(value, str) and len(self.problems) == known and not self._ansible:
             self._problem(event, f'a key must be text: quote it, "{event.value}"')
         return str(event.value)
 
@@ -245,13 +250,13 @@ class _Builder:
         if _HEXADECIMAL.fullmatch(text):
             return int(text, 16)
         meant = _OLD_BOOLEANS.get(text.lower()) if text in {text.lower(), text.title(), text.upper()} else None
-        if meant:
+        if meant and not self._ansible:
             self._problem(event, f'{text} is a boolean to some readers and text to others: write {meant}, or "{text}"')
         elif text[0] in "+-.0123456789":
             if _FLOAT.fullmatch(text):
                 return float(text)
             reason = next((why for pattern, why in _AMBIGUOUS if pattern.fullmatch(text)), None)
-            if reason:
+            if reason and not self._ansible:
                 self._problem(event, f'{text} is {reason}: write it in full, or quote it, "{text}"')
         return text
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from engine.errors import UsageError
+from engine.errors import FilesError, UsageError
 from engine.load.inventory import _literal, environments, extra_variables, load_environment
+from engine.load.lint import Registry, lint
 from engine.load.render import Scope, render
 
 HOSTS = """
@@ -112,13 +115,13 @@ def test_unknown_environment(root: Path, tmp_path: Path) -> None:
 
 def test_a_broken_inventory_is_an_error_not_an_empty_one(root: Path, tmp_path: Path) -> None:
     (root / "inventories" / "dev" / "hosts.yml").write_text("all: [\n")
-    with pytest.raises(UsageError, match=r"(?s)Ansible cannot read the inventory .*hosts\.yml"):
+    with pytest.raises(UsageError, match=r"^inventories/dev/hosts\.yml:2:1  did not find"):
         load_environment(root, "dev", tmp_path / "cache")
 
 
 def test_one_broken_file_beside_a_sound_one_is_an_error_too(root: Path, tmp_path: Path) -> None:
     (root / "inventories" / "dev" / "more.yml").write_text("all: [\n")
-    with pytest.raises(UsageError, match=r"(?s)Ansible cannot read the inventory .*more\.yml"):
+    with pytest.raises(UsageError, match=r"^inventories/dev/more\.yml:2:1  did not find"):
         load_environment(root, "dev", tmp_path / "cache")
 
 
@@ -158,3 +161,93 @@ def test_extra_variables(tmp_path: Path) -> None:
 def test_extra_variables_that_are_none(argument: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         extra_variables([argument], tmp_path)
+
+
+def test_what_only_ansible_finds_has_a_place_and_its_words_as_detail(root: Path, tmp_path: Path) -> None:
+    (root / "inventories" / "dev" / "hosts.yml").write_text("all: {hosts: [a]}\n")
+    with pytest.raises(FilesError, match=r"^inventories/dev/hosts\.yml:1:1  Ansible cannot read this inventory; it"):
+        load_environment(root, "dev", tmp_path / "cache")
+
+
+def test_a_key_given_twice_is_refused_in_every_file_at_once(root: Path, tmp_path: Path) -> None:
+    """Ansible takes the second one and warns."""
+    folder = root / "inventories" / "dev"
+    (folder / "hosts.yml").write_text(HOSTS + "    web: {hosts: {web-2: }}\n")
+    (folder / "group_vars" / "all.yml").write_text("domain: a\nsize: 1\ndomain: b\n")
+    (folder / "host_vars").mkdir()
+    (folder / "host_vars" / "localhost").write_text("a: 1\na: 2\n")
+    with pytest.raises(FilesError) as caught:
+        load_environment(root, "dev", tmp_path / "cache")
+    assert [(str(d.position), d.message) for d in caught.value.diagnostics] == [
+        ("inventories/dev/group_vars/all.yml:3:1", '"domain" is given twice (first in line 1)'),
+        ("inventories/dev/host_vars/localhost:2:1", '"a" is given twice (first in line 1)'),
+        ("inventories/dev/hosts.yml:6:5", '"web" is given twice (first in line 4)'),
+    ]
+
+
+def test_what_is_ansibles_own_in_its_files_stays(root: Path, tmp_path: Path) -> None:
+    (root / "inventories" / "dev" / "group_vars" / "all.yml").write_text(
+        "yes_or_no: yes\nmode: 0755\nat: 12:30\nraw: !unsafe 'x'\n7: seven\n"
+    )
+    (root / "inventories" / "dev" / "more.ini").write_text("[web]\nweb-9\n")
+    assert load_environment(root, "dev", tmp_path / "cache").variables["yes_or_no"] is True
+
+
+class Wanted(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    store: Literal["vault", "keyvault"] = "vault"
+    networks: dict[str, list[str]] = {}
+    region: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Wanted:
+        if self.store == "keyvault" and not self.region:
+            raise ValueError("store: keyvault needs region")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "wanted"),
+    [
+        ("group_vars/all.yml", "store: valut", "1:8  store should be 'vault' or 'keyvault'"),
+        ("group_vars/all.yml", "networks: {lab0: [1]}", "1:19  networks.lab0[0] should be text"),
+        ("group_vars/lab.yml", "a: 1\nstore: keyvault", "2:8  store: keyvault needs region"),
+        ("host_vars/localhost.yml", "region: [x]", "1:9  region should be text"),
+        (
+            "group_vars/all.yml",
+            'region: "{{ regoin }}"',
+            '1:9  in the variable "region": no variable "regoin" (did you mean "region"?)',
+        ),
+        ("hosts.yml", "all: {vars: {region: {}}, hosts: {localhost: }}", "1:22  region should be text"),
+    ],
+)
+def test_the_environments_settings_are_judged_where_they_stand(
+    root: Path, tmp_path: Path, file: str, text: str, wanted: str
+) -> None:
+    path = root / "inventories" / "dev" / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text + "\n")
+    (root / "runbooks" / "shop" / "phases").mkdir(parents=True)
+    (root / "runbooks" / "shop" / "runbook.yml").write_text("title: Shop\n")
+    (root / "runbooks" / "shop" / "phases" / "a.yml").write_text("phase: a\nsteps: [{id: a, echo: {}}]\n")
+    registry = Registry({"echo": dict}, {}, settings=Wanted)
+    found = lint(root, "shop", "dev", registry, tmp_path / "cache")
+    assert [f"{d.position}  {d.message}" for d in found] == [f"inventories/dev/{file}:{wanted}"]
+
+
+def test_a_setting_of_the_runbook_itself_is_told_there(root: Path, tmp_path: Path) -> None:
+    (root / "runbooks" / "shop" / "phases").mkdir(parents=True)
+    (root / "runbooks" / "shop" / "runbook.yml").write_text("title: Shop\nvars: {store: nowhere}\n")
+    (root / "runbooks" / "shop" / "phases" / "a.yml").write_text("phase: a\nsteps: [{id: a, echo: {}}]\n")
+    found = lint(root, "shop", "dev", Registry({"echo": dict}, {}, settings=Wanted), tmp_path / "cache")
+    assert [str(d.position) for d in found] == ["runbooks/shop/runbook.yml:2:15"]
+
+
+def test_lint_tells_of_an_unreadable_inventory_beside_the_others(root: Path, tmp_path: Path) -> None:
+    (root / "runbooks" / "shop" / "phases").mkdir(parents=True)
+    (root / "runbooks" / "shop" / "runbook.yml").write_text("title: Shop\n")
+    (root / "runbooks" / "shop" / "phases" / "a.yml").write_text("phase: a\nsteps: [{id: a, ehco: {}}]\n")
+    (root / "inventories" / "begun").rmdir()
+    (root / "inventories" / "dev" / "hosts.yml").write_text("all: \nall: \n")
+    found = lint(root, None, None, Registry({"echo": dict}, {}), tmp_path / "cache")
+    assert [str(d.position) for d in found] == ["inventories/dev/hosts.yml:2:1", "runbooks/shop/phases/a.yml:2:17"]
