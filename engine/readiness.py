@@ -281,20 +281,18 @@ def _signatures(root: Path, environment: str) -> Signatures:
     return SshSignatures(ProcessLauncher(root / wiring.STATE, Redactor(), environment))
 
 
-def _all_untrue(root: Path, environment: str, stated: Sequence[Attestation]) -> Mapping[str, str]:
+def _all_untrue(root: Path, environment: str, stated: Sequence[Attestation]) -> Mapping[Attestation, str]:
     """Which do not hold, and why: the signature, who may sign now, and the evidence as it is now."""
     if not stated:
         return {}
     try:
         signers = _allowed_signers(root, environment)
     except UsageError as error:
-        return {a.signature: str(error).partition(":")[0] for a in stated}
+        return {a: str(error).partition(":")[0] for a in stated}
     signatures = _signatures(root, environment)
-    newest = {(a.subject, a.by): a for a in stated}  # a person's last word on it
     return {
-        a.signature: _untrue(a, signatures, signers, datetime.fromisoformat(a.journaled)) or _altered(root, a)
-        for a in newest.values()
-    } | {a.signature: "said anew later" for a in stated if a not in newest.values()}
+        a: _untrue(a, signatures, signers, datetime.fromisoformat(a.journaled)) or _altered(root, a) for a in stated
+    }
 
 
 def _untrue(said: Attestation, signatures: Signatures, signers: str, at: datetime) -> str:

@@ -152,8 +152,8 @@ class Holdings:
     files: Mapping[str, str] = field(default_factory=dict)
     """File -> what is wrong with it; empty: it is there."""
     attestations: Sequence[Attestation] = ()
-    untrue: Mapping[str, str] = field(default_factory=dict)
-    """Signature of an attestation -> why it does not hold."""
+    untrue: Mapping[Attestation, str] = field(default_factory=dict)
+    """Why one does not hold; not there, or empty: it does."""
 
     def newest_first(self) -> list[RunView]:
         """By their last event: a rollback of an older run is newer than what came between."""
@@ -318,9 +318,9 @@ def _drilled(name: str, holdings: Holdings) -> Iterator[_Verdict]:
 def _stated(subject: str, holdings: Holdings) -> Iterator[_Verdict]:
     """A statement whose signature does not hold is nobody's: it stands behind every other."""
     about = reversed([a for a in holdings.attestations if a.subject == subject])
-    for said in sorted(about, key=lambda a: bool(holdings.untrue.get(a.signature))):
+    for said in sorted(about, key=lambda a: bool(holdings.untrue.get(a))):
         saw = f"{said.by}: {said.statement}"
-        if wrong := holdings.untrue.get(said.signature, ""):
+        if wrong := holdings.untrue.get(said, ""):
             yield _Verdict(False, wrong, "", said.at)
         elif holdings.now > datetime.fromisoformat(said.until):
             yield _Verdict(False, f"ran out at {said.until}; {saw}", "", said.at)

@@ -191,9 +191,9 @@ def test_an_attestation():
 
 def test_a_statement_whose_signature_does_not_hold_hides_no_other():
     true, false = said(signature="true"), said(1, signature="false")
-    holdings = held(days=2, attestations=[true, false], untrue={"false": "forged"})
+    holdings = held(days=2, attestations=[true, false], untrue={false: "forged"})
     assert found(SAID, holdings)[0] is Standing.HOLDS
-    alone = held(days=2, attestations=[false], untrue={"false": "forged"})
+    alone = held(days=2, attestations=[false], untrue={false: "forged"})
     assert found(SAID, alone) == (Standing.FAILED, "forged")
 
 
