@@ -72,7 +72,6 @@ from engine.errors import NotYetError, TemporaryError, UsageError
 from engine.load.render import Scope
 from engine.load.text import render_file
 from engine.registry import CHECK_TYPES
-from engine.report.record import render as render_record
 from engine.run.environment import NAMESPACE, EnvironmentRecord
 from engine.run.evidence import JournalEvidence
 from engine.run.journal import Journal
@@ -357,8 +356,10 @@ class Outside:
         run = (ctx.key or "").partition("/")[0]
         return runs(self.journal.events(run))[run]
 
-    def _record(self, ctx: Context) -> str:
-        return render_record(self._view(ctx))
+    def _record(self, ctx: Context) -> Mapping[str, str]:
+        from engine.readiness import record_forms
+
+        return record_forms(self.root, self._view(ctx), self.journal.events(), ctx.now)
 
     def _plan_digest(self, ctx: Context) -> str:
         return self._view(ctx).plan_digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -61,6 +62,17 @@ def beside(root: Path, view: RunView, events: Sequence[Event], now: datetime) ->
         return Beside(None, found)
     loaded, criteria = kept
     return Beside(judge(criteria, _holdings(root, view.environment, loaded, criteria, upto, at)), found)
+
+
+def record_forms(root: Path, view: RunView, events: Sequence[Event], now: datetime) -> Mapping[str, str]:
+    """The deployment record by suffix: Markdown, one HTML file that asks for nothing outside it, JSON."""
+    from engine.report.documents import record_document
+    from engine.report.html import render_html
+    from engine.report.record import render
+
+    told = beside(root, view, events, now)
+    document = json.dumps(record_document(view, told), indent=2, ensure_ascii=False) + "\n"
+    return {"md": render(view, told), "html": render_html(view, told), "json": document}
 
 
 def checklist(root: Path, runbook: str | None) -> Checklist:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.core.events import Observer, digest_of
+from engine.core.events import Event, Observer, digest_of
+from engine.core.evidence import Beside
 from engine.core.history import RunView
 from engine.core.redaction import Redactor
 from engine.errors import Diagnostic, FilesError, UsageError
@@ -101,6 +102,13 @@ def drills(root: Path, runbook: str | None, environment: str) -> tuple[list[Dril
         raise FilesError(problems)
     allowed = read_settings(loaded.scope).drills == "allowed"
     return [one.drill for one in read if one.drill], allowed
+
+
+def beside(root: Path, view: RunView, events: Sequence[Event]) -> Beside:
+    """What a record of a run tells beside it: whether its environment is ready, and its newest drills."""
+    from engine.readiness import beside as found
+
+    return found(root, view, events, datetime.now(UTC))
 
 
 def open_session(

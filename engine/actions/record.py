@@ -1,4 +1,4 @@
-"""`record`: the deployment record as a file, derived from the journal, for those who do not run the engine."""
+"""`record`: the deployment record as files, derived from the journal, for those who do not run the engine."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ class RecordAction(JournaledEvent):
 
     key: ClassVar[str] = "record"
     Params: ClassVar[type] = RecordParams
-    leaves: ClassVar[frozenset[str]] = frozenset({"path", "sha256"})
+    leaves: ClassVar[frozenset[str]] = frozenset({"path", "sha256", "beside"})
 
-    def __init__(self, root: Path, environment: str, history: Callable[[Context], str], evidence: Evidence) -> None:
-        """`root` is the project's; `history` gives the running run's record as Markdown."""
+    def __init__(
+        self, root: Path, environment: str, history: Callable[[Context], Mapping[str, str]], evidence: Evidence
+    ) -> None:
+        """`root` is the project's; `history` gives the running run's record by suffix: `md`, and perhaps others."""
         super().__init__(evidence)
         self._root = root
         self._environment = environment
@@ -52,7 +54,7 @@ class RecordAction(JournaledEvent):
         return f"record {params.path}/{self._environment}"
 
     def describe(self, params: RecordParams) -> str:
-        return f"{params.path}/{self._environment}-DATE-RUN.md"
+        return f"{params.path}/{self._environment}-DATE-RUN.md, .html and .json"
 
     def proof(self, found: Mapping[str, Any]) -> str:
         return f"written to {found['path']}"
@@ -61,24 +63,30 @@ class RecordAction(JournaledEvent):
         found = super().find(params, ctx)
         if found is None:
             return None
+        written = {found["path"]: found["sha256"], **found["beside"]}
+        return found if all(self._as_written(name, digest) for name, digest in written.items()) else None
+
+    def _as_written(self, name: str, digest: str) -> bool:
         try:
-            content = (self._root / found["path"]).read_bytes()
+            return hashlib.sha256((self._root / name).read_bytes()).hexdigest() == digest
         except OSError:
-            return None
-        return found if hashlib.sha256(content).hexdigest() == found["sha256"] else None
+            return False
 
     def happen(self, params: RecordParams, ctx: Context) -> Outcome:
         if ctx.key is None:
             raise PermanentError(f"{ctx.step}: a record needs the run's key")
         run = ctx.key.partition("/")[0]
-        name = f"{params.path}/{self._environment}-{ctx.now:%Y-%m-%d}-{run}.md"
-        content = self._history(ctx).encode()
-        try:
-            _write_whole(self._root / name, content)
-        except OSError as error:
-            raise PermanentError(f"{ctx.step}: cannot write {name}: {error.strerror}") from error
-        evidence = {"path": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        return Outcome(summary=f"written to {name}", outputs={"path": name}, evidence=evidence)
+        stem = f"{params.path}/{self._environment}-{ctx.now:%Y-%m-%d}-{run}"
+        contents = {f"{stem}.{suffix}": text.encode() for suffix, text in self._history(ctx).items()}
+        path = f"{stem}.md"
+        for name in sorted(contents, key=lambda name: name == path):  # the Markdown last: with it the record is there
+            try:
+                _write_whole(self._root / name, contents[name])
+            except OSError as error:
+                raise PermanentError(f"{ctx.step}: cannot write {name}: {error.strerror}") from error
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        evidence = {"path": path, "sha256": digests.pop(path), "bytes": len(contents[path]), "beside": digests}
+        return Outcome(summary=f"written to {path}", outputs={"path": path}, evidence=evidence)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

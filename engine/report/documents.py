@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from engine.core.drill import LOSS
+from engine.core.evidence import Beside
 from engine.core.history import CheckView, RunView, StepView
 from engine.core.planning import Plan, barrier
 from engine.errors import Diagnostic, FilesError, RunbookError
 from engine.report import tally
 from engine.report.people import people
+from engine.report.readiness import readiness_document
 from engine.report.status import EnvironmentStatus
 from engine.report.summary import evidence_path, next_commands
 from engine.report.text import between
@@ -33,12 +36,19 @@ def run_document(view: RunView, *, held: bool = False) -> dict[str, Any]:
     }
 
 
-def record_document(view: RunView) -> dict[str, Any]:
-    """The deployment record: `report --format json`. A run in full, who had a hand in it, and where in the journal."""
+def record_document(view: RunView, beside: Beside | None = None) -> dict[str, Any]:
+    """The deployment record: `report --format json`. A run in full, who had a hand in it, where in the journal; and
+    beside it the environment's readiness and its newest drills, where there are any."""
     body = run_document(view)
     hands = [{"who": hand.who, "what": hand.what, "at": hand.at} for hand in people(view)]
     journal = {"sequence": view.sequence, "head": view.head}
-    return {"schema": SCHEMA, "run": body["run"], "people": hands, "journal": journal}
+    told = beside or Beside()
+    more: dict[str, Any] = {}
+    if told.readiness is not None:
+        more["readiness"] = readiness_document(told.readiness)
+    if told.drills:
+        more["drills"] = [{"run": d.id, "drill": d.drill.get("id", ""), **d.steps[LOSS].evidence} for d in told.drills]
+    return {"schema": SCHEMA, "run": body["run"], "people": hands, "journal": journal, **more}
 
 
 def run_head(view: RunView) -> dict[str, Any]:

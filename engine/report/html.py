@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.core.evidence import Beside
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
 from engine.report import tally
 from engine.report.people import people
+from engine.report.readiness import drill_row, readiness_rows, verdict
 from engine.report.record import flat
 from engine.report.text import between, clean, clean_lines, count, duration
 
@@ -47,8 +49,9 @@ class _Bar:
     width: float
 
 
-def render_html(view: RunView) -> str:
+def render_html(view: RunView, beside: Beside | None = None) -> str:
     """The whole document. The same view gives the same text. Every value is escaped by the template itself."""
+    told = beside or Beside()
     return _template().render(
         view=view,
         title=view.title or view.runbook,
@@ -60,6 +63,10 @@ def render_html(view: RunView) -> str:
         phases=tally.phases(view),
         bars=_bars(view),
         people=people(view),
+        readiness=told.readiness,
+        verdict=verdict(told.readiness) if told.readiness else "",
+        criteria=readiness_rows(told.readiness) if told.readiness else [],
+        drills=[drill_row(d) for d in told.drills],
         back=[s for s in view.steps.values() if s.status in (StepStatus.UNDONE, StepStatus.UNDO_FAILED)],
         residue=tally.with_residue(view),
         barriers=tally.without_way_back(view),

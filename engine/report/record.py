@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.core.evidence import Beside
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
 from engine.report import tally
 from engine.report.people import people
+from engine.report.readiness import drill_row, readiness_rows, verdict
 from engine.report.text import clean, clean_lines, columns, count, duration
 
 _OBJECTS = 6  # named per step; the journal has them all
 _MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`|<[*"})
 
 
-def render(view: RunView) -> str:
-    """The whole document. The same view gives the same text, so that its hash means something."""
+def render(view: RunView, beside: Beside | None = None) -> str:
+    """The whole document. The same view gives the same text, so that its hash means something. `beside`: what else the
+    journal held of the environment."""
+    told = beside or Beside()
     parts = [
         _header(view),
         _section("Phases", _phases(view)),
@@ -23,6 +27,8 @@ def render(view: RunView) -> str:
         _section("Changes", _changes(view)),
         _section("Checks", _checks(view)),
         _section("Evidence", _evidence(view)),
+        _section("Readiness", _readiness(told)),
+        _section("Drills", _drills(told)),
         _section("People", _people(view)),
         _section("What stays on purpose", _residue(view)),
         _section("No way back", _barriers(view)),
@@ -105,6 +111,19 @@ def _evidence(view: RunView) -> list[str]:
         if s.evidence
     ]
     return _table(("Step", "Event", "Left"), rows) if rows else []
+
+
+def _readiness(told: Beside) -> list[str]:
+    if told.readiness is None:
+        return []
+    head = f"{verdict(told.readiness)}. Judged at {told.readiness.at}."
+    rows = [tuple(_text(cell) for cell in row) for row in readiness_rows(told.readiness)]
+    return [head, "", *_table(("", "", "Criterion", "Evidence, or what is missing"), rows)]
+
+
+def _drills(told: Beside) -> list[str]:
+    rows = [tuple(_text(cell) for cell in drill_row(view)) for view in told.drills]
+    return _table(("Drill", "When", "Lost", "Recovered in", ""), rows) if rows else []
 
 
 def _people(view: RunView) -> list[str]:

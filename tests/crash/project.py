@@ -178,7 +178,7 @@ class Project:
             "file": _read(self.folder / "written"),
             "commands": len(_read(self.folder / "commanded").split()),
             "approvals": len(approved),
-            "records": len(list(self.folder.glob("records/*"))),
+            "records": len(list(self.folder.glob("records/*.md"))),
         }
 
     def remove(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.events import Observer
+from engine.core.evidence import Beside
 from engine.core.history import RunView
 from engine.core.model import Runbook
 from engine.errors import Diagnostic, Position, UsageError
@@ -68,6 +69,9 @@ class Joined:
 
     def schema(self, root: Path) -> dict[str, Any]:
         return {"runbook": {"title": "A runbook"}, "phase": {"title": "A phase"}}
+
+    def beside(self, root: Path, view: RunView, events: Any) -> Beside:
+        return Beside()
 
     def load(self, root: Path, runbook: str | None, environment: str | None) -> Loaded:
         return Loaded(self.book)

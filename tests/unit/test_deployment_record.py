@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine.core.change import Verb
+from engine.core.drill import LOSS
+from engine.core.evidence import Beside, Criterion, Found, Judged, Proof, ProofKind, Readiness, Standing
+from engine.core.history import StepView
+from engine.errors import Position
 from engine.report.documents import record_document
 from engine.report.html import render_html
 from engine.report.record import render
@@ -38,6 +42,39 @@ def test_golden_of_other_formats(story, suffix):
     if os.environ.get("GOLDEN_WRITE"):
         path.write_text(text)
     assert text == path.read_text()
+
+
+def test_readiness_and_drills_stand_beside_the_run():
+    """Every form tells them, escaped; a record without them has neither heading."""
+    place = Position("readiness.yml", 1, 1)
+    held = Proof(ProofKind.CHECK, "core/pakit", "http")
+    lacking = Proof(ProofKind.ATTESTATION, "audit")
+    go = Judged(
+        Criterion("a", "Tested <b>", (held,), place), (Found(held, Standing.HOLDS, "200", "7f3c", "2026-11-24"),)
+    )
+    no_go = Judged(Criterion("b", "Audit | failed", (lacking,), place), (Found(lacking, Standing.MISSING, "nobody"),))
+    drill = Story("d1", kind="drill").start([]).view
+    drill.drill = {"id": "volume-lost"}
+    result = {"lost": 2, "acknowledged": 412, "rpo_seconds": 1.5, "rto_seconds": 48.2, "misses": ["late"]}
+    result["targets"] = {"rpo": 900.0, "rto": 1800.0}
+    drill.steps = {LOSS: StepView(LOSS, "judge", "Loss", "loss", evidence=result)}
+    told = Beside(Readiness("local", "shop", "2026-11-24T14:02:00+00:00", (go,), (no_go,)), (drill,))
+    view = succeeded().view
+    text, page, document = render(view, told), render_html(view, told), record_document(view, told)
+    assert "✗ NO-GO   0 of 1 go criteria not met, 1 of 1 no-go criteria not ruled out" in text
+    assert "| ✓ | go | Tested \\<b> | check http of core/pakit (run 7f3c, 2026-11-24) |" in text
+    assert "| ✗ | no-go | Audit \\| failed | attestation audit missing: nobody |" in text
+    lost, took = "2 of 412 writes, 1.5 s (target 900 s)", "48.2 s (target 1800 s)"
+    assert f"| {lost} | {took} | late |" in text
+    assert "Tested &lt;b&gt;" in page
+    assert lost in page
+    assert took in page
+    assert "<b>" not in page.replace("<b>✗ NO-GO", "").split("<h2>Readiness")[1].split("<h2>Drills")[0]
+    assert document["readiness"]["ready"] is False
+    assert document["drills"] == [{"run": "d1", "drill": "volume-lost", **result}]
+    for alone in (render(view), render_html(view)):
+        assert "Readiness" not in alone
+        assert "Drills" not in alone
 
 
 class _Seen(HTMLParser):

@@ -199,19 +199,24 @@ def test_the_question_stands_in_the_live_display_too(evidence):
 
 
 def record(evidence, root, text="# Record\n"):
-    return RecordAction(root, "local", lambda _ctx: text, evidence)
+    return RecordAction(root, "local", lambda _ctx: {"md": text, "html": "<p>Record"}, evidence)
 
 
 def test_a_record_is_written_whole_and_counts_while_it_is_as_written(evidence, tmp_path):
     action, params = record(evidence, tmp_path), RecordParams()
     once(action, params, evidence)
-    (file,) = (tmp_path / "records").iterdir()
-    assert file.name == "local-2026-01-01-r1.md"
+    file, page = (tmp_path / "records/local-2026-01-01-r1.md"), (tmp_path / "records/local-2026-01-01-r1.html")
+    assert sorted((tmp_path / "records").iterdir()) == [page, file]
     assert evidence.kept[KEY] == {
         "path": "records/local-2026-01-01-r1.md",
         "sha256": hashlib.sha256(b"# Record\n").hexdigest(),
         "bytes": 9,
+        "beside": {"records/local-2026-01-01-r1.html": hashlib.sha256(b"<p>Record").hexdigest()},
     }
+    page.write_text("<p>Record, mended by hand")
+    assert plan(action, params, fresh=datetime.resolution).verb is Verb.RUN
+    page.write_text("<p>Record")
+    assert plan(action, params, fresh=datetime.resolution).verb is Verb.NONE
     file.write_text("# Record, mended by hand\n")
     assert plan(action, params, fresh=datetime.resolution).verb is Verb.RUN
     file.unlink()
@@ -224,12 +229,12 @@ def test_a_record_killed_midway_is_written_again(evidence, tmp_path):
     change = plan(action, RecordParams())
     action.apply(RecordParams(), change, ctx)
     action.apply(RecordParams(), change, replace(ctx))
-    assert len(list((tmp_path / "records").iterdir())) == 1
+    assert len(list((tmp_path / "records").iterdir())) == 2
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing(evidence, tmp_path):
     (tmp_path / "records").write_text("a file where the folder should be")
-    with pytest.raises(PermanentError, match=r"one/event: cannot write records/local-2026-01-01-r1.md"):
+    with pytest.raises(PermanentError, match=r"one/event: cannot write records/local-2026-01-01-r1.html"):
         happen(record(evidence, tmp_path), RecordParams(), evidence)
 
 

@@ -9,6 +9,7 @@ from engine.actions.record import RecordAction, RecordParams
 from engine.core.change import Outcome
 from engine.core.history import runs
 from engine.core.redaction import Redactor
+from engine.report.html import render_html
 from engine.report.record import render
 from tests.contract.conformance.subject import ENVIRONMENT, Ledger, Subject
 
@@ -22,10 +23,14 @@ def make(request, tmp_path) -> Iterator[Subject]:
     ledger = Ledger(tmp_path, redactor)
     ledger.outcome("earlier/phase/step", Outcome(f"the token is {CANARY}", evidence={"token": CANARY}))
 
-    def history(ctx) -> str:
+    def history(ctx) -> dict[str, str]:
         run = ctx.key.partition("/")[0]
         ledger.intent(ctx.key)
-        return render(runs(ledger.journal.events())[run]) + render(runs(ledger.journal.events())["earlier"])
+        views = runs(ledger.journal.events())
+        return {
+            "md": render(views[run]) + render(views["earlier"]),
+            "html": render_html(views[run]) + render_html(views["earlier"]),
+        }
 
     def files() -> list:
         return [f for f in folder.rglob("*") if f.is_file()]
@@ -33,7 +38,7 @@ def make(request, tmp_path) -> Iterator[Subject]:
     yield Subject(
         action=RecordAction(folder, ENVIRONMENT, history, ledger.evidence),
         params=RecordParams(path="records"),
-        world=lambda: {"effects": len(files())},
+        world=lambda: {"effects": len([f for f in files() if f.suffix == ".md"])},
         ledger=ledger,
         after_kill="again",
         canaries=lambda: [CANARY],
