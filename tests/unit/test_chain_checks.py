@@ -1,4 +1,4 @@
-"""What the phases check of the chain and IPFS, checked of the stand-ins as the charts' local values start them."""
+"""What the phases check of the chain, checked of the stand-ins as the chart's local values start them."""
 
 from __future__ import annotations
 
@@ -63,14 +63,6 @@ def start():
         one.terminate()
     for one in running:
         one.communicate(timeout=10)
-
-
-def test_ipfs_passes_what_phase_3_asks_and_is_missed_when_it_is_not_there(start, tmp_path):
-    api, gateway = free_port(), free_port()
-    services = {"belizechain/ipfs:5001": ("127.0.0.1", api), "belizechain/ipfs:8080": ("127.0.0.1", gateway)}
-    assert len(wrong(LocalCluster(services), "03-base", "ipfs")) == 3
-    start("ipfs", DATA_DIR=str(tmp_path), PORT=str(api), GATEWAY_PORT=str(gateway))
-    within(lambda: wrong(LocalCluster(services), "03-base", "ipfs"))
 
 
 def test_the_chain_passes_what_phases_4_and_7_ask(start, tmp_path):
