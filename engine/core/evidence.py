@@ -238,14 +238,14 @@ def _verdicts(proof: Proof, holdings: Holdings) -> Iterator[_Verdict]:
             step = view.steps.get(StepId(proof.name))
             if step is None:
                 continue
-            older = (v.steps.get(step.id) for v in views[index + 1 :])
+            older = [(v, s) for v in views[index + 1 :] if (s := v.steps.get(step.id))]
             found = _of_check(proof, view, step) if proof.check else _of_step(proof, view, step, older, holdings)
             if found is not None:
                 yield found
 
 
 def _of_step(
-    proof: Proof, view: RunView, step: StepView, older: Iterator[StepView | None], holdings: Holdings
+    proof: Proof, view: RunView, step: StepView, older: Sequence[tuple[RunView, StepView]], holdings: Holdings
 ) -> _Verdict | None:
     if (broken := _broken(view, step)) is not None:
         return broken
@@ -256,12 +256,14 @@ def _of_step(
         return None  # it looked at nothing of it
     happened = step.action in holdings.events or proof.kind is ProofKind.EVIDENCE
     if view.kind != "verify" and happened:
-        source = next((s for s in (step, *older) if s and s.evidence and s.status not in _BROKEN), None)
-        taken = _taken(source) if source else ""
+        left = [(v, s) for v, s in ((view, step), *older) if s.evidence and s.status not in _BROKEN]
+        taken = _taken(left[0][1]) if left else ""
         if not taken:
             return _Verdict(True, step.reason, view.id)
-        saw = source.summary if source and source.summary else step.summary or step.reason
-        return _Verdict(True, saw, view.id, min([taken, *map(_when, checks)], key=datetime.fromisoformat))
+        source, run = left[0][1], left[0][0].id
+        return _Verdict(
+            True, source.summary or step.reason, run, min([taken, *map(_when, checks)], key=datetime.fromisoformat)
+        )
     at = min(map(_when, checks), key=datetime.fromisoformat) if checks else step.finished
     saw = f"{len(checks)} check{'' if len(checks) == 1 else 's'} passed" if checks else step.status.value
     return _Verdict(True, saw, view.id, at)

@@ -127,7 +127,7 @@ def test_the_age_of_an_event_is_that_of_its_evidence(days, standing):
     first = story().done(DUMP, 5, checks=0, key="a.age", taken=START.isoformat())
     second = unchanged(story(days), DUMP)
     result = look(evidence(1), held(first, second, days=days))
-    assert (result.standing, result.at) == (standing, START.isoformat())
+    assert (result.standing, result.at, result.run) == (standing, START.isoformat(), "run0")
 
 
 def test_an_event_without_evidence_in_this_journal():
