@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from engine.cli import doctor, drift, files, journal, readiness, recovery, report, runs
+from engine.cli import doctor, drift, drill, files, journal, readiness, recovery, report, runs
 from engine.cli.opening import unforeseen
 from engine.cli.output import Output
 from engine.errors import CancelledError, RunbookError, UsageError
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 for _command in (
     *(runs.deploy, runs.plan, runs.diff, recovery.resume, recovery.rollback, recovery.adopt, runs.verify),
-    drift.drift,
+    *(drift.drift, drill.drill),
     *(journal.status, journal.history, journal.show, journal.why, report.report),
     *(readiness.readiness, readiness.attest, readiness.checklist),
     *(files.lint, files.schema, files.graph, doctor.doctor),

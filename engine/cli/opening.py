@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from engine.cli.output import Output
 from engine.core.events import Event
-from engine.core.history import RunView
+from engine.core.history import RunView, runs
+from engine.core.model import Step
 from engine.errors import CancelledError, RefusedError, RunbookError
 
 if TYPE_CHECKING:
@@ -58,13 +59,16 @@ class Work:
         if self.cancelled.is_set():
             raise CancelledError(f"stopped while {doing}: nothing was changed")
 
-    def confirm(self, question: str, *, yes: bool, default: bool) -> None:
-        """Ask. RefusedError on no, and where nobody can be asked unless `default` says that silence is consent."""
+    def confirm(self, question: str, *, yes: bool, default: bool, option: str = "--yes") -> None:
+        """Ask. RefusedError on no, and where nobody can be asked unless `default` says that silence is consent.
+
+        `option` answers yes beforehand.
+        """
         self.console.close()
         if yes or (not self.interactive and default):
             return
         if not self.interactive:
-            raise RefusedError(f"{question}\nNobody can be asked here: give --yes. Nothing was changed.")
+            raise RefusedError(f"{question}\nNobody can be asked here: give {option}. Nothing was changed.")
         if not _asked(question):
             raise RefusedError("not confirmed: nothing was changed")
 
@@ -86,17 +90,32 @@ class Work:
                 read_seconds=read_seconds,
                 coverage=coverage,
                 position=self._position(view.failed_step),
+                earlier=self._drills(view),
             ),
         )
         code = _FAILED_AND_LEFT if view.exit_code is None else view.exit_code
         return 0 if wanted_back and code == 1 else code
 
+    def _drills(self, view: RunView) -> list[RunView]:
+        """The environment's drills, to compare a drill with."""
+        if view.kind != "drill":
+            return []
+        views = runs(self.session.journal.events()).values()
+        return [v for v in views if v.kind == "drill" and v.environment == view.environment]
+
     def _position(self, step: str) -> str:
         """Where a step is written; empty when the runbook as kept does not have it."""
         try:
-            return str(self.session.runbook.step(step).position) if step else ""
+            return str(self._step(step).position) if step else ""
         except KeyError:
             return ""
+
+    def _step(self, step: str) -> Step:
+        """Of the runbook, or of the drill that is carried out. KeyError."""
+        plan = self.session.drill
+        own = (plan.sentinels, *plan.prepare, plan.fault, *plan.recover) if plan else ()
+        found = next((s for s in own if s.id == step), None)
+        return found or self.session.runbook.step(step.removeprefix("verify/") if plan else step)
 
 
 def journal_events() -> list[Event]:
@@ -117,11 +136,13 @@ def opened(
     *,
     extra: Sequence[str] = (),
     runbook: str = "",
+    drill: str = "",
     view: RunView | None = None,
     past: Sequence[Event] = (),
     no_input: bool = False,
 ) -> Iterator[Work]:
-    """The environment, ready for work; with `view`, on that run's kept inputs and with its `past` events shown."""
+    """The environment, ready for work; with `view`, on that run's kept inputs and with its `past` events shown; with
+    `drill`, for that drill."""
     from engine import wiring
 
     console, cancelled = output.console(), threading.Event()
@@ -139,6 +160,7 @@ def opened(
                 run=view,
                 cancelled=cancelled,
                 runbook=runbook or None,
+                drill=drill,
             ) as session:
                 yield Work(session, console, output, cancelled, interactive)
         except (RunbookError, KeyboardInterrupt, SystemExit, GeneratorExit):

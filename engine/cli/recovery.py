@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.cli import drill as drills
 from engine.cli import options as o
 from engine.cli.opening import journal_events, opened
 from engine.cli.output import Output
@@ -27,18 +28,26 @@ Again = Annotated[
 
 @o.speaking
 def resume(
-    output: Output, environment: o.Environment, done: Done = None, again: Again = None, no_input: o.NoInput = False
+    output: Output,
+    environment: o.Environment,
+    done: Done = None,
+    again: Again = None,
+    go: drills.Go = False,
+    no_input: o.NoInput = False,
 ) -> int:
-    """Go on with a run that was stopped or killed, from the inputs it kept."""
+    """Go on with a run that was stopped or killed, from the inputs it kept; with a drill until the platform is back."""
     from engine.run import deploy as run
+    from engine.run.drill import broken
 
     events = journal_events()
     views = runs(events)
-    view = run.unfinished(views, environment)
+    view = run.unfinished(views, environment) or broken(views, environment)
     if view is None:
         return _nothing_to_resume(output, environment, views)
     settled = _settled(view, done or (), again or ())
     past = [e for e in events if e.run == view.id]
+    if view.kind == "drill":
+        return drills.take_up(output, views, view, past, settled, go=go, no_input=no_input)
     with opened(output, environment, view=view, past=past, no_input=no_input) as work:
         work.stop_if_asked("opening the run's kept inputs")
         work.console.doing(f"taking up run {view.id}; what it left running ends first")

@@ -11,6 +11,7 @@ from engine.core.history import CheckView, RunView, StepView
 from engine.core.planning import Plan, barrier
 from engine.errors import Diagnostic, FilesError, RunbookError
 from engine.report import tally
+from engine.report.drill import drill_document
 from engine.report.people import people
 from engine.report.readiness import readiness_document
 from engine.report.status import EnvironmentStatus
@@ -26,6 +27,7 @@ def run_document(view: RunView, *, held: bool = False) -> dict[str, Any]:
         "schema": SCHEMA,
         "run": {
             **run_head(view),
+            **({"drill": drill_document(view)} if view.kind == "drill" else {}),
             "phases": [_phase(p) for p in tally.phases(view)],
             "steps": [_step(s) for s in view.steps.values()],
             "failure": {"step": view.failed_step, "error": view.failure} if view.failure else None,
@@ -55,6 +57,7 @@ def run_head(view: RunView) -> dict[str, Any]:
     """What a list of runs says of each: `history`, `status`."""
     return {
         "id": view.id,
+        "kind": view.kind,
         "environment": view.environment,
         "runbook": view.runbook,
         "status": view.status.value,
@@ -102,6 +105,7 @@ def status_document(statuses: Iterable[EnvironmentStatus]) -> dict[str, Any]:
                 "status": s.word,
                 "held": s.held,
                 "run": run_head(s.run) if s.run else None,
+                "drill": {"run": s.drill.id, **drill_document(s.drill)} if s.drill else None,
                 "in_doubt": [step.id for step in s.run.steps.values() if step.open_intent] if s.run else [],
                 "next": [command for _, command in s.next],
             }

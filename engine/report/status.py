@@ -8,6 +8,7 @@ from datetime import datetime
 
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
 from engine.report import tally
+from engine.report.drill import last_line, measured_lines
 from engine.report.frame import step_sign
 from engine.report.summary import evidence_path, header, next_commands, phase_table
 from engine.report.text import ago, between, clean, clean_lines, clip, columns, duration
@@ -17,6 +18,7 @@ _SIGNS = {
     RunStatus.ROLLING_BACK: "▸",
     RunStatus.SUCCEEDED: "✓",
     RunStatus.STOPPED: "!",
+    RunStatus.ABANDONED: "!",
 }
 
 
@@ -27,6 +29,8 @@ class EnvironmentStatus:
     name: str
     run: RunView | None
     held: bool
+    drill: RunView | None = None
+    """Its newest drill, which is `run` too while the platform is not back from it."""
 
     @property
     def word(self) -> str:
@@ -49,10 +53,16 @@ class EnvironmentStatus:
 
 
 def environments(views: Iterable[RunView], names: Iterable[str], held: Iterable[str]) -> list[EnvironmentStatus]:
-    """The newest run of every environment that has one or is named."""
-    newest = {v.environment: v for v in views if v.environment and v.kind == "deploy"}
+    """The newest run of every environment that has one or is named: a deploy, or a drill that is not over."""
+    known = [v for v in views if v.environment]
+    drills = {v.environment: v for v in known if v.kind == "drill"}
+    newest = {
+        v.environment: v
+        for v in known
+        if v.kind == "deploy" or (v.kind == "drill" and (v.status.open or v.broken) and v is drills[v.environment])
+    }
     busy = set(held)
-    return [EnvironmentStatus(n, newest.get(n), n in busy) for n in sorted({*newest, *names})]
+    return [EnvironmentStatus(n, newest.get(n), n in busy, drills.get(n)) for n in sorted({*newest, *names})]
 
 
 def status_lines(statuses: Sequence[EnvironmentStatus], now: datetime, *, width: int = 0) -> list[str]:
@@ -63,6 +73,9 @@ def status_lines(statuses: Sequence[EnvironmentStatus], now: datetime, *, width:
         lines.append(clip(head, width))
         if status.run is not None and status.run.status is not RunStatus.SUCCEEDED:
             lines += [clip(line, width) for line in _trouble(status)]
+        if status.drill is not None and status.drill is not status.run and status.drill.broken:
+            lines.append(clip(f"    {last_line(status.drill, now)}", width))
+            lines.append(clip(f"    recover   runbook resume {status.name}", width))
     return lines or ["· no environment here: a project has inventories/NAME and runbooks/NAME"]
 
 
@@ -75,6 +88,8 @@ def environment_lines(status: EnvironmentStatus, now: datetime, *, width: int = 
     lines += ["", clip(header(status.run), width), *phase_table(status.run, width, at), *_where(status.run, width)]
     if status.run.status is RunStatus.SUCCEEDED:
         lines.append(f"  steps   runbook show {status.run.id}")
+    if status.drill is not None and status.drill is not status.run and not status.drill.broken:
+        lines.append(clip(f"  {last_line(status.drill, now)}", width))
     return lines
 
 
@@ -84,7 +99,7 @@ def history_lines(views: Sequence[RunView], held: Iterable[str], *, width: int =
         return ["· no run yet"]
     busy = set(held)
     rows = [["", "run", "kind", "environment", "runbook", "status", "started", "took", "changed", "by"]]
-    latest = {v.environment: v.id for v in views if v.kind == "deploy"}
+    latest = {v.environment: v.id for v in views if v.kind in ("deploy", "drill")}
     for view in reversed(views):
         current = EnvironmentStatus(
             view.environment, view, view.environment in busy and latest.get(view.environment) == view.id
@@ -108,6 +123,7 @@ def history_lines(views: Sequence[RunView], held: Iterable[str], *, width: int =
 def show_lines(view: RunView, *, held: bool = False, width: int = 0, verbose: bool = False) -> list[str]:
     """Every step of a run: what it was to do, where it stands, how long it took, what proved it."""
     lines = [clip(header(view), width), clip(_when(view), width)]
+    lines += [clip(line, width) for line in measured_lines(view)]
     every = [s for p in tally.phases(view) for s in p.steps]
     table = iter(columns([_show_row(s) for s in every], right=(4,), indent="    "))
     for phase in tally.phases(view):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
 from engine.core.model import StepId
+from engine.report import drill as drills
 from engine.report import tally
 from engine.report.plan import count_verbs
 from engine.report.text import ago, between, clean, clean_lines, clip, columns, count, duration, wrap
@@ -16,12 +17,21 @@ _EVIDENCE_PATHS = ("path", "file", "record")
 
 
 def summary_lines(
-    view: RunView, now: datetime, *, width: int = 0, read_seconds: float = 0.0, coverage: str = "", position: str = ""
+    view: RunView,
+    now: datetime,
+    *,
+    width: int = 0,
+    read_seconds: float = 0.0,
+    coverage: str = "",
+    position: str = "",
+    earlier: Sequence[RunView] = (),
 ) -> list[str]:
     """How a run ended. `read_seconds` and `coverage` tell of its planning; `position`: where the failed step is
-    written."""
+    written; `earlier`: drills to compare a drill with."""
     if view.kind == "verify":
         return [*_verified(view, width), *_next(view, "")]
+    if view.kind == "drill":
+        return [*_drilled(view, earlier, width), *_next(view, position)]
     if tally.idle(view):
         return [*wrap(_nothing(view, now, read_seconds, coverage), width, ""), *_pointers(view, width)]
     lines = [*wrap(header(view), width, ""), "", *phase_table(view, width), ""]
@@ -36,9 +46,9 @@ def header(view: RunView) -> str:
     changes = [s.change for s in view.steps.values() if s.change is not None]
     verbs = f": {count_verbs(changes)}" if changes else ""
     resumed = "   resumed" if view.resumed else ""
-    return (
-        f"{view.runbook} → {view.environment}   run {view.id}   {plan}{count(len(view.steps), 'step')}{verbs}{resumed}"
-    )
+    what = f"drill {view.drill.get('id', '')}   " if view.kind == "drill" else plan
+    steps = f"{count(len(view.steps), 'step')}{verbs}{resumed}"
+    return f"{view.runbook} → {view.environment}   run {view.id}   {what}{steps}"
 
 
 def phase_table(view: RunView, width: int = 0, now: str = "") -> list[str]:
@@ -54,13 +64,12 @@ def phase_table(view: RunView, width: int = 0, now: str = "") -> list[str]:
 def next_commands(view: RunView, *, held: bool = False) -> list[tuple[str, str]]:
     """What to type now: (why, command)."""
     if view.kind == "verify":
-        again = [] if view.status is RunStatus.SUCCEEDED else [("again", f"runbook verify {view.environment}")]
-        why = [("why", f"runbook why {view.id} {view.failed_step}")] if view.failed_step else []
-        return [*why, *([("drift", f"runbook plan {view.environment}")] if why else []), *again]
+        return _after_verify(view)
     if view.status.open:
-        if held:
-            return [("look", f"runbook status {view.environment}")]
-        return [("go on", f"runbook resume {view.environment}"), ("look", f"runbook show {view.id}")]
+        going_on = [("go on", f"runbook resume {view.environment}"), ("look", f"runbook show {view.id}")]
+        return [("look", f"runbook status {view.environment}")] if held else going_on
+    if view.kind == "drill":
+        return _after_drill(view)
     if view.status is RunStatus.SUCCEEDED:
         return [("look", f"runbook status {view.environment}"), ("steps", f"runbook show {view.id}")]
     commands = [("why", f"runbook why {view.id} {view.failed_step}")] if view.failed_step else []
@@ -69,6 +78,29 @@ def next_commands(view: RunView, *, held: bool = False) -> list[tuple[str, str]]
     if view.status is RunStatus.ROLLBACK_INCOMPLETE:
         commands.append(("undo again", f"runbook rollback {view.environment} {view.id}"))
     return [*commands, ("then", f"runbook deploy {view.environment}")]
+
+
+def _drilled(view: RunView, earlier: Sequence[RunView], width: int) -> Iterator[str]:
+    yield from wrap(header(view), width, "")
+    yield from ["", *phase_table(view, width), ""]
+    if view.failure and not (view.status is RunStatus.FAILED and view.exit_code == 1):
+        yield from _failure(view, width)
+    yield from (clip(line, width) for line in drills.measured_lines(view, earlier))
+    yield from drills.ending_lines(view, width)
+
+
+def _after_verify(view: RunView) -> list[tuple[str, str]]:
+    again = [] if view.status is RunStatus.SUCCEEDED else [("again", f"runbook verify {view.environment}")]
+    why = [("why", f"runbook why {view.id} {view.failed_step}")] if view.failed_step else []
+    return [*why, *([("drift", f"runbook plan {view.environment}")] if why else []), *again]
+
+
+def _after_drill(view: RunView) -> list[tuple[str, str]]:
+    why = [("why", f"runbook why {view.id} {view.failed_step}")] if view.failed_step else []
+    if view.broken:
+        return [*why, ("recover", f"runbook resume {view.environment}"), ("look", f"runbook show {view.id}")]
+    again = [("again", f"runbook drill {view.environment} {view.drill.get('id', '')}")]
+    return [*why, ("look", f"runbook show {view.id}"), *(again if view.exit_code else [])]
 
 
 def savepoint(view: RunView) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from engine.core.change import Change, Verb
+from engine.core.drill import FAULT
 from engine.core.events import Event, EventType
 from engine.core.history import RunView, StepView
 from engine.core.model import StepId
@@ -17,7 +18,8 @@ from engine.report.text import clean, clean_lines, clip
 
 def find_step(view: RunView, name: str) -> StepView:
     """A step by its id, or by its id within its phase. UsageError names what there is."""
-    found = [s for s in view.steps.values() if name in (s.id, s.id.partition("/")[2])]
+    known = view.steps.values()
+    found = [s for s in known if name == s.id] or [s for s in known if name == s.id.partition("/")[2]]
     if len(found) == 1:
         return found[0]
     if found:
@@ -89,6 +91,9 @@ def _sequence(event: Event) -> int:
 
 def _told(step: StepId, event: Event) -> Iterator[str]:
     if event.type is EventType.RUN_STARTED:
+        if event.data["kind"] == "drill":
+            yield _line(event, f"drill {clean(event.data['drill']['id'])} begun: {clean(event.data['drill']['title'])}")
+            return
         changes = [c for c in event.data["changes"] if c["step"] == step]
         left_out = f"left out: {clean(event.data.get('left_out', {}).get(step, 'not selected'))}"
         yield from _planned(event, changes[0], "planned") if changes else [_line(event, left_out)]
@@ -120,7 +125,8 @@ def _intent(event: Event) -> Iterator[str]:
     yield _line(event, f"read again: still as planned, so {clean(verdict)}{resuming}")
     references = event.data.get("preimage", {}).get("references", {})
     if references:
-        yield "    way back kept: " + ", ".join(f"{k}={clean(str(v))[:60]}" for k, v in references.items())
+        what = "to be struck" if event.step == FAULT else "way back kept"
+        yield f"    {what}: " + ", ".join(f"{k}={clean(str(v))[:60]}" for k, v in references.items())
 
 
 def _checked(event: Event) -> Iterator[str]:

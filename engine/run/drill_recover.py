@@ -53,7 +53,8 @@ def decide(drilling: Drilling) -> None:
     """A person's word. UndecidedError without it: the drill stays open, and the platform as it is."""
     if drilling.view.steps[GO].status is not StepStatus.APPLIED:
         drilling.begin(GO)
-        question = f"{drilling.plan.title}: {drilling.session.environment} is down. Begin the recovery?"
+        what = f"{drilling.plan.title}: {drilling.session.environment} is down"
+        question = f"{what}. Begin the recovery? Type yes or no, then Enter"
         if not drilling.go:
             drilling.parts.observer.progress(GO, question)
             if not drilling.parts.ask(question):

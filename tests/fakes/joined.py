@@ -55,6 +55,7 @@ class Joined:
         run: RunView | None = None,
         cancelled: threading.Event,
         runbook: str | None = None,
+        drill: str = "",
     ) -> Session:
         self.opened.append({"extra": list(extra), "runbook": runbook, "interactive": interactive, "run": run})
         if environment != "test":

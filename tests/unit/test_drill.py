@@ -197,7 +197,7 @@ def test_without_the_word_it_stays_open_and_resume_asks(tmp_path: Path) -> None:
     made = replace(made, deployer=replace(made.deployer, ask=ask))
     view = resume_drill(made, DRILL, found)
     assert view.exit_code == 0
-    assert asked == ["The volume is lost: test is down. Begin the recovery?"]
+    assert asked == ["The volume is lost: test is down. Begin the recovery? Type yes or no, then Enter"]
 
 
 def test_one_that_could_not_recover_is_taken_up_and_judged_again(tmp_path: Path) -> None:
