@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.core.evidence import Beside
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
+from engine.report import drill as drills
 from engine.report import tally
 from engine.report.people import people
 from engine.report.readiness import drill_row, readiness_rows, verdict
-from engine.report.record import flat
+from engine.report.record import flat, record_name
 from engine.report.text import between, clean, clean_lines, count, duration
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def render_html(view: RunView, beside: Beside | None = None) -> str:
         tone=_TONES.get(view.status, "warn"),
         writing=tally.working(view),
         took=duration(tally.seconds(view)) if view.finished else "",
+        name=record_name(view),
+        measures=drills.measures(view),
+        ending=drills.ending_lines(view) if view.kind == "drill" else [],
+        parts=drills.parts(view),
         tiles=list(_tiles(view)),
         failure=clean_lines(view.failure) if view.failure else [],
         phases=tally.phases(view),

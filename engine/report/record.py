@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.core.evidence import Beside
 from engine.core.history import RunStatus, RunView, StepStatus, StepView
+from engine.report import drill as drills
 from engine.report import tally
 from engine.report.people import people
 from engine.report.readiness import drill_row, readiness_rows, verdict
@@ -22,6 +23,7 @@ def render(view: RunView, beside: Beside | None = None) -> str:
     told = beside or Beside()
     parts = [
         _header(view),
+        _section("Result", _result(view)),
         _section("Phases", _phases(view)),
         _section("Failure", _failure(view)),
         _section("Changes", _changes(view)),
@@ -44,6 +46,7 @@ def _header(view: RunView) -> list[str]:
         ("Environment", _text(view.environment)),
         ("Runbook", _text(view.runbook)),
         ("Run", _code(view.id)),
+        ("Drill", _text(f"{view.drill['id']}: {view.drill['title']}") if view.kind == "drill" else ""),
         ("Status", status),
         ("By", _text(view.holder)),
         ("Started", view.started),
@@ -53,7 +56,22 @@ def _header(view: RunView) -> list[str]:
         ("Resumed", count(view.resumed, "time") if view.resumed else ""),
     ]
     title = _text(view.title or view.runbook)
-    return [f"# Deployment record: {title} on {_text(view.environment)}", "", *_table(("", ""), _filled(rows)), ""]
+    return [f"# {record_name(view)}: {title} on {_text(view.environment)}", "", *_table(("", ""), _filled(rows)), ""]
+
+
+def record_name(view: RunView) -> str:
+    """What this document is."""
+    return "Drill record" if view.kind == "drill" else "Deployment record"
+
+
+def _result(view: RunView) -> list[str]:
+    """Of a drill: what it measured, beside the targets, and how the recovery's time is made up."""
+    rows = [(_text(m.what), _text(m.got), m.target, "met" if m.met else "missed") for m in drills.measures(view)]
+    spent = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in drills.parts(view))
+    table = _table(("", "Measured", "Target", ""), rows) if rows else []
+    made_up = ["", f"Time to recover: {spent}."] if spent else []
+    ending = [_text(line) for line in drills.ending_lines(view)] if view.kind == "drill" else []
+    return [*ending, *([""] if table and ending else []), *table, *made_up]
 
 
 def _phases(view: RunView) -> list[str]:
