@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class ReadDrill:
     drill: Drill | None
     loaded: LoadedRunbook
     problems: tuple[Diagnostic, ...]
+    steps: tuple[Step, ...] = ()
+    """Those of its own that can be read, in the order they are carried out."""
+    registered: frozenset[str] = frozenset()
+    """What the steps of the runbook that it carries out put out."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,9 @@ class _Reader:
     """The runbook has mistakes of its own: what seems to be missing may only not have been read."""
     problems: list[Diagnostic] = field(default_factory=list)
     sources: dict[StepId, Source] = field(default_factory=dict)
+    own: list[Step] = field(default_factory=list)
+    carried: list[Step] = field(default_factory=list)
+    """Steps of the runbook that are carried out too."""
 
     @property
     def runbook(self) -> Runbook:
@@ -102,6 +109,7 @@ class _Reader:
             self.problem(route, f'a second step "{step.id}"')
             return None
         self.sources[step.id] = entry.source
+        self.own.append(step)
         return step
 
     def steps(self, entries: list[dict[str, Any]], key: str, stage: Stage) -> tuple[Step, ...]:
@@ -128,7 +136,9 @@ class _Reader:
     def _referring(self, data: Mapping[str, Any], route: Route) -> Step | None:
         for word in (w for w in data if w != REFERENCE):
             self.problem((*route, word), f'"{REFERENCE}" stands alone: the runbook says how the step is', key=True)
-        return self.reference(data[REFERENCE], (*route, REFERENCE))
+        step = self.reference(data[REFERENCE], (*route, REFERENCE))
+        self.carried += [step] if step else []
+        return step
 
     def reference(self, name: Any, route: Route) -> Step | None:
         """A step of the runbook. None, and a mistake, when there is none."""
@@ -222,9 +232,9 @@ def _read(root: Path, loaded: LoadedRunbook, name: str, keys: DrillKeys, *, unre
     merged = replace(
         loaded,
         sources={**loaded.sources, **reader.sources},
-        scope=replace(loaded.scope, pending=frozenset(loaded.scope.pending) | _registered(drill)),
+        scope=replace(loaded.scope, pending=frozenset(loaded.scope.pending) | _registered(reader.own)),
     )
-    return ReadDrill(name, drill, merged, tuple(reader.problems))
+    return ReadDrill(name, drill, merged, tuple(reader.problems), tuple(reader.own), _registered(reader.carried))
 
 
 def _drill(reader: _Reader, file: DrillFile, name: str, wrong: Collection[str]) -> Drill | None:
@@ -236,9 +246,9 @@ def _drill(reader: _Reader, file: DrillFile, name: str, wrong: Collection[str]) 
         words = _words(reader, file.sentinels)
         way = {key: value for key, value in file.sentinels.items() if key not in SentinelsFile.model_fields}
         sentinels = reader.blow(way, "sentinels", Stage.WRITE, reader.keys.sentinels, "Sentinels")
+    prepare = reader.steps([] if "prepare" in wrong else file.prepare, "prepare", Stage.WRITE)
     if "fault" not in wrong:
         fault = reader.blow(file.fault, "fault", Stage.BREAK, reader.keys.faults, file.title)
-    prepare = reader.steps([] if "prepare" in wrong else file.prepare, "prepare", Stage.WRITE)
     recover = reader.steps([] if "recover" in wrong else file.recover, "recover", Stage.ACT)
     detect = () if "detect" in wrong else reader.noticing(file.detect.steps)
     verify = () if "verify" in wrong else reader.proving(file.verify.phases, file.verify.steps)
@@ -279,6 +289,5 @@ def _looks(step: Step) -> bool:
     return step.action == CHECK_ACTION or bool(step.verify)
 
 
-def _registered(drill: Drill | None) -> frozenset[str]:
-    steps = (*drill.prepare, *drill.recover) if drill else ()
+def _registered(steps: Iterable[Step]) -> frozenset[str]:
     return frozenset(step.register for step in steps if step.register)

@@ -108,21 +108,17 @@ def check(
 
 def _of_drill(read: ReadDrill, keys: DrillKeys, root: Path) -> Iterator[Diagnostic]:
     """What can be said of a drill's own steps: those of the runbook are told where they are written."""
-    drill, loaded = read.drill, read.loaded
-    if drill is None:
-        return
+    loaded = read.loaded
     resolver = Resolver(loaded, keys.steps, keys.checks)
-    registered: set[str] = set()
-    in_runbook = {step.id for step in loaded.runbook.steps()}
-    for step in (drill.sentinels, *drill.prepare, drill.fault, *drill.recover):
-        if step.id not in in_runbook:
-            yield from resolver.validate(step)
-            yield from _missing_files(loaded, step, resolver.partly(step), keys.steps, {}, root)
-            source = loaded.sources[step.id]
-            for name, part in sorted(_used(step).items()):
-                if name in loaded.scope.pending and name not in registered and name not in step.vars:
-                    message = f'"{name}" is not known here: no earlier step of this drill registers it'
-                    yield source.document.problem((*source.route, part), message, key=True, needle=name)
+    registered = set(read.registered)
+    for step in read.steps:
+        yield from resolver.validate(step)
+        yield from _missing_files(loaded, step, resolver.partly(step), keys.steps, {}, root)
+        source = loaded.sources[step.id]
+        for name, part in sorted(_used(step).items()):
+            if name in loaded.scope.pending and name not in registered and name not in step.vars:
+                message = f'"{name}" is not known here: no earlier step of this drill registers it'
+                yield source.document.problem((*source.route, part), message, key=True, needle=name)
         registered |= {step.register} if step.register else set()
 
 

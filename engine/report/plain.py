@@ -96,7 +96,7 @@ def _step_lines(view: RunView, step: StepView, event: Event) -> Iterator[str]:
     error = clean(str(event.data.get("error", "")).replace("\n", " | "))
     if event.type is EventType.STEP_STARTED:
         if step.change is None or step.verb is not Verb.NONE:
-            yield f"▸ {step.id}   {step.action}   {step.verb.value}"
+            yield f"▸ {step.id}   {step.action}" + (f"   {step.verb.value}" if step.change else "")
     elif event.type is EventType.STEP_FINISHED:
         yield _finished(step, took)
     elif event.type is EventType.STEP_FAILED:
@@ -117,7 +117,7 @@ def _finished(step: StepView, took: str) -> str:
     checks = f", {count(len(step.checks), 'check')}" if step.checks else ""
     summary = f"   {clean(step.summary)}" if step.summary else ""
     if step.status is StepStatus.CHANGED:
-        return f"✓ {step.id}   {step.verb.value} in {took}{checks}{summary}"
+        return f"✓ {step.id}   {step.verb.value if step.change else 'done'} in {took}{checks}{summary}"
     why = f"   {clean(step.reason)}" if step.reason else ""
     sign = "=" if step.status is StepStatus.UNCHANGED else "·"
     return f"{sign} {step.id}   {step.status.value}{checks}{why}"

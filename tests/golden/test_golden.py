@@ -67,6 +67,16 @@ class CheckParams(RootModel[list[dict[str, Any]]]):
     pass
 
 
+class VolumeParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    claim: str
+
+
+class RowsParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    service: str = Field(pattern=":")
+
+
 REGISTRY = Registry(
     actions={
         "secret": SecretParams,
@@ -77,6 +87,8 @@ REGISTRY = Registry(
     },
     checks={"http": HttpParams},
     events={"backup"},
+    faults={"volume_lost": VolumeParams},
+    sentinels={"sql": RowsParams},
     undo={"release": str | ReleaseParams},
 )
 

@@ -11,9 +11,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from engine.load import yaml
+from engine.load.drill import DrillKeys
 from engine.load.filters import KEPT_FILTERS, OWN_FILTERS
 from engine.load.format import KEYWORDS, PhaseFile, RunbookFile
-from engine.load.schema import phase_schema, runbook_schema
+from engine.load.schema import drill_schema, phase_schema, runbook_schema
 
 
 class Inner(BaseModel):
@@ -52,6 +53,46 @@ def accepted(text: str) -> bool:
 
 def step(text: str) -> str:
     return "phase: p\nsteps:\n  - {id: s, " + text + "}\n"
+
+
+DRILL = drill_schema(
+    DrillKeys(
+        {"release": ReleaseParams, "check": CheckParams},
+        {"http": HttpParams},
+        faults={"gone": Inner},
+        sentinels={"rows": Inner},
+    )
+)
+RIGHT: dict[str, Any] = {
+    "drill": "d",
+    "title": "t",
+    "targets": {"rpo": "1h", "rto": "5m"},
+    "sentinels": {"rate": 2, "rows": {"size": "{{ n }}"}, "timeout": "1m"},
+    "fault": {"gone": {}},
+    "detect": {"steps": ["p/s"], "within": "1m"},
+    "recover": [{"deploy": "p/s"}, {"id": "a", "release": {"chart": "c"}}],
+    "verify": {"phases": ["p"]},
+}
+WRONG_DRILLS: list[dict[str, Any]] = [
+    {"targets": {"rpo": "soon", "rto": "5m"}},
+    {"sentinels": {"rate": 2}},
+    {"sentinels": {"rows": {}, "when": "true"}},
+    {"fault": {"gone": {}, "other": {}}},
+    {"fault": {"gone": {"sise": 1}}},
+    {"detect": {"steps": []}},
+    {"recover": []},
+    {"recover": [{"deploy": "p/s", "timeout": "1m"}]},
+    {"recover": [{"id": "a", "release": {"chart": "c"}, "needs": []}]},
+    {"more": 1},
+]
+
+
+def test_the_schema_of_a_drill_takes_what_is_right_and_nothing_else() -> None:
+    jsonschema.Draft202012Validator.check_schema(DRILL)
+    validator = jsonschema.Draft202012Validator(DRILL)
+    assert [e.message for e in validator.iter_errors(RIGHT)] == []
+    for wrong in WRONG_DRILLS:
+        assert not validator.is_valid({**RIGHT, **wrong}), wrong
 
 
 def test_the_schemas_themselves_are_schemas() -> None:
