@@ -18,6 +18,10 @@ ROLE = Path(__file__).parents[2] / "playbooks/roles/openbao"
 HOST = "platform.lab.test"
 
 
+TEMPLATES = Environment(loader=FileSystemLoader(ROLE / "templates"), trim_blocks=True)
+"""As Ansible's: a tag takes the newline after it, and what is included loses its last one."""
+
+
 @pytest.fixture
 def client(bao):
     client = hvac.Client(bao.url, bao.token, verify=bao.ca)
@@ -39,10 +43,9 @@ def authority(tmp_path):
 @pytest.fixture
 def issuer(bao, client, authority):
     """Runs the program as the playbook does; gives what it says it changed."""
-    templates = Environment(loader=FileSystemLoader(ROLE / "templates"), keep_trailing_newline=True)
 
     def run(*names: str) -> list[str]:
-        script = templates.get_template("issuer.sh.j2").render(gateway_names=names, openbao_issuer_hours=1440)
+        script = TEMPLATES.get_template("issuer.sh.j2").render(gateway_names=names, openbao_issuer_hours=1440)
         token = client.auth.token.create(policies=["root"])["auth"]["client_token"]
         (authority / "recovery").write_text(json.dumps({"root_token": token}))
         here = ["env", f"VAULT_ADDR={bao.url}", f"VAULT_CACERT={bao.ca}", f"PATH={VENV}:/usr/bin:/bin"]
@@ -106,3 +109,10 @@ def test_an_issuer_of_another_ca_is_replaced(issuer, authority):
     other.cert_pem.write_to_path(authority / "ca.crt")
     other.private_key_pem.write_to_path(authority / "ca.key")
     assert [line[: len("issuer for")] for line in issuer(HOST)] == ["issuer for"]
+
+
+@pytest.mark.parametrize("name", ["configure.sh.j2", "issuer.sh.j2"])
+def test_a_shell_can_read_the_script(name):
+    script = TEMPLATES.get_template(name).render(gateway_names=[HOST], openbao_issuer_hours=1)
+    done = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
