@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from engine.actions.postgresql import DatabaseSource, PostgresSource
 from engine.core.action import CheckSpec, Context, Kind
@@ -31,6 +31,7 @@ from engine.core.change import (
     Verb,
 )
 from engine.core.model import ObjectId
+from engine.core.names import folder
 from engine.core.ports import Cluster, Encryption, ObjectStore, StoredObject
 from engine.errors import PermanentError
 
@@ -43,13 +44,12 @@ class BackupTarget(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bucket: str = Field(min_length=1, description="Bucket of the environment's object store.")
-    prefix: str = Field(default="", description="Folder in it, ending with a slash.")
-
-    @field_validator("prefix")
-    @classmethod
-    def _folder(cls, prefix: str) -> str:
-        return prefix.strip("/") + "/" if prefix.strip("/") else ""
+    bucket: str = Field(
+        min_length=1,
+        description="Bucket of the environment's object store.",
+        json_schema_extra={"runbook-names": "bucket"},
+    )
+    prefix: Annotated[str, AfterValidator(folder)] = Field(default="", description="Folder in it, ending with a slash.")
 
 
 class BackupParams(BaseModel):

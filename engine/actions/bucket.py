@@ -57,7 +57,11 @@ class BucketParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name, unique in the object store.")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="Name, unique in the object store.",
+        json_schema_extra={"runbook-makes": "bucket"},
+    )
     versioning: bool = Field(default=True, description="Keep what is overwritten or deleted.")
     encryption: bool = Field(default=True, description="Encrypt at rest by default.")
     public_access: Literal["blocked", "unmanaged"] = Field(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from engine.actions.chart import DEPLOYED, Rendered, chart_version, kept, recorded, rendered
 from engine.actions.objects import delta_of, fidelity_of, holds_data, sealed, state_of, verb_of
@@ -17,10 +17,12 @@ from engine.core.action import CheckSpec, Context, Kind
 from engine.core.change import ABSENT, Change, Delta, Fingerprint, Outcome, Preimage, Reading, State, Verb
 from engine.core.look import after, fingerprint, owned
 from engine.core.model import ObjectId
+from engine.core.names import namespace
 from engine.core.ports import Cluster, Helm, Look, Manifest, Reference, ReleaseRecord
 from engine.errors import PermanentError, RefusedError, UsageError
 
 MANAGER = "helm"
+Namespace = Annotated[str, AfterValidator(namespace)]
 _PRESENT = Fingerprint("present")
 
 
@@ -31,7 +33,7 @@ class ReleaseParams(BaseModel):
 
     chart: str = Field(description="A chart's folder or archive.", json_schema_extra={"runbook-file": True})
     name: str | None = Field(default=None, description="Name of the release; default: the step's id.")
-    namespace: str = Field(description="Namespace of the release; it must exist.")
+    namespace: Namespace = Field(description="Namespace of the release; it must exist.")
     values: list[str] = Field(
         default_factory=list, description="Values files; a later one wins.", json_schema_extra={"runbook-file": True}
     )

@@ -51,7 +51,11 @@ class SecretParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: Annotated[str, Field(min_length=1, description="Path in the store, without mount and `data/`.")]
+    path: str = Field(
+        min_length=1,
+        description="Path in the store, without mount and `data/`.",
+        json_schema_extra={"runbook-makes": "secret"},
+    )
     keys: Annotated[dict[str, Key], Field(min_length=1, description="Key name to how it is made.")]
     lifetime_days: int | None = Field(
         default=None,

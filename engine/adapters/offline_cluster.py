@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from engine.core.action import Deadline
 from engine.core.look import is_secret, masked
+from engine.core.names import is_label
 from engine.core.ports import Look, Manifest, Reference, source_of
 from engine.core.redaction import Secret
 from engine.core.structural import Judge, Mistake, Schema
@@ -131,6 +132,11 @@ class OfflineCluster:
             return
         if kind.namespaced and not reference.namespace:
             yield "metadata.namespace: is missing"
+        if reference.namespace and not is_label(reference.namespace):
+            yield 'metadata.namespace: should be lower-case letters, digits and "-", at most 63'
+        if reference.kind == "Namespace" and reference.api_version == "v1" and not is_label(reference.name):
+            yield 'metadata.name: should be lower-case letters, digits and "-", at most 63'
+            return
         if not kind.namespaced and reference.namespace:
             yield f"metadata.namespace: {reference.kind} belongs to no namespace"
         if not _NAME.match(reference.name) and reference.api_version.partition("/")[0] not in _FREE_NAMES:

@@ -13,7 +13,7 @@ from engine.errors import NotYetError
 class PasswordReference(CheckModel):
     """Where a password is kept. It is read when the check runs."""
 
-    secret: str = Field(description="Path in the secret store.")
+    secret: str = Field(description="Path in the secret store.", json_schema_extra={"runbook-names": "secret"})
     key: str = Field(default="password", description="Which of its keys.")
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from engine.checks.looking import CheckModel, elapsed, finding_of, refusal_of, shorten
+from engine.checks.looking import CheckModel, Service, elapsed, finding_of, refusal_of, shorten
 from engine.core.action import Context, Finding
 from engine.core.ports import Cluster
 from engine.core.services import Http, Response
@@ -32,7 +32,7 @@ class HttpParams(CheckModel):
     resolve: str = Field(
         default="", description="IP address (or address:port) to connect to instead of the URL's host."
     )
-    service: str = Field(default="", description="`namespace/name:port` to connect to by a tunnel instead.")
+    service: Service = Field(default="", description="`namespace/name:port` to connect to by a tunnel instead.")
     within: int = Field(
         default=1,
         ge=1,

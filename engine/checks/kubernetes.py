@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from engine.checks.looking import MaybeNamespace
 from engine.core.action import Context, Finding
 from engine.core.ports import Cluster, Manifest, Reference
 
@@ -39,7 +40,7 @@ class KubernetesParams(BaseModel):
     metrics: Literal["nodes"] | None = Field(
         default=None, description="`nodes`: metrics.k8s.io has CPU and memory of every node; autoscalers need it."
     )
-    namespace: str = Field(default="", description="Of the subject, where it lives in one.")
+    namespace: MaybeNamespace = Field(default="", description="Of the subject, where it lives in one.")
     available: Literal[True] = Field(
         default=True, description="Every replica, and at least one, is available; always looked at."
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from engine.core.action import Finding
+from engine.core.names import namespace, namespace_or_none, service
 from engine.core.ports import Cluster
 from engine.core.services import NoAnswerError
 from engine.errors import NotYetError, PermanentError, TemporaryError
 
+Service = Annotated[str, AfterValidator(service)]
+Namespace = Annotated[str, AfterValidator(namespace)]
+MaybeNamespace = Annotated[str, AfterValidator(namespace_or_none)]
 _FIRM = {"refused", "reset", "timeout", "protocol"}  # a mistyped name or a wrong CA proves nothing
 
 
@@ -26,7 +30,9 @@ class CheckModel(BaseModel):
 class Reached(CheckModel):
     """Something behind a Kubernetes service or at an address; exactly one of them."""
 
-    service: str = Field(default="", description="`namespace/name:port`, reached by a tunnel to one of its ready pods.")
+    service: Service = Field(
+        default="", description="`namespace/name:port`, reached by a tunnel to one of its ready pods."
+    )
     address: str = Field(default="", description="`host:port`, reached from where the engine runs.")
 
     @model_validator(mode="after")
@@ -42,7 +48,7 @@ class Served(CheckModel):
     """Something that answers HTTP at a URL or behind a Kubernetes service; exactly one of them."""
 
     url: str = Field(default="", pattern=r"^(https?://.*)?$", description="Where the server is: its base URL.")
-    service: str = Field(default="", description="`namespace/name:port` instead, reached by a tunnel.")
+    service: Service = Field(default="", description="`namespace/name:port` instead, reached by a tunnel.")
 
     @model_validator(mode="after")
     def _one_url(self) -> Served:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from engine.checks.looking import Namespace
 from engine.core.action import Context, Deadline, Finding
 from engine.core.ports import Cluster, Manifest, Reference
 from engine.errors import PermanentError, TemporaryError
@@ -47,7 +48,7 @@ class From(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    namespace: str = Field(description="Its namespace.")
+    namespace: Namespace = Field(description="Its namespace.")
     workload: str = Field(pattern=r"^(deployment|statefulset|daemonset)/", description="`deployment/web`.")
     container: str = Field(default="", description="Its container; default: the first.")
 
@@ -57,7 +58,7 @@ class Probe(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    namespace: str = Field(description="Where it runs.")
+    namespace: Namespace = Field(description="Where it runs.")
     service_account: str = Field(default="default", description="As whom it runs: what an AuthorizationPolicy sees.")
     meshed: bool = Field(default=False, description="With a sidecar, or outside the mesh.")
     image: str = Field(description="An image with python3.")
@@ -68,7 +69,7 @@ class MeshParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    namespace: str | None = Field(default=None, description="Whose pods must have a sidecar.")
+    namespace: Namespace | None = Field(default=None, description="Whose pods must have a sidecar.")
     sidecars: Literal["all"] = Field(default="all", description="Every running pod that does not opt out.")
     origin: From | None = Field(default=None, alias="from", description="A workload that asks.")
     probe: Probe | None = Field(default=None, description="A short-lived pod that asks.")

@@ -16,7 +16,9 @@ class VaultParams(CheckModel):
 
     initialized: bool | None = Field(default=None, description="Whether it must be initialised.")
     sealed: bool | None = Field(default=None, description="Whether it must be sealed.")
-    path: str = Field(default="", description="A secret that must be there.")
+    path: str = Field(
+        default="", description="A secret that must be there.", json_schema_extra={"runbook-proves": "secret"}
+    )
     version_at_least: int = Field(default=1, ge=1, description="Its smallest version.")
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from engine.load.drill import DrillKeys, ReadDrill, read_drills
 from engine.load.inventory import environments, load_environment
 from engine.load.places import settings_problems
 from engine.load.readiness import has_readiness, read_readiness
+from engine.load.references import unknown_names
 from engine.load.render import condition_names, is_template, undeclared
 from engine.load.resolve import Resolver
 from engine.load.runbook import LoadedRunbook, choose, read_runbook
@@ -90,14 +91,18 @@ def check(
     for step in loaded.runbook.steps():
         if step.register:
             owners.setdefault(step.register, step)
+    parts = {step.id: resolver.parts(step) for step in loaded.runbook.steps()}
     for step in loaded.runbook.steps():
         for problem in (
             *resolver.validate(step),
             *_early_names(loaded, step, owners, graph),
-            *_missing_files(loaded, step, resolver.partly(step), registry.actions, registry.undo, root),
+            *_missing_files(loaded, step, parts[step.id][step.action], registry.actions, registry.undo, root),
             *_warnings(loaded, step, registry),
         ):
             problems.setdefault((problem.position, problem.message), problem)
+    named = [(step, parts[step.id]) for step in loaded.runbook.steps()]
+    for problem in unknown_names(loaded, named, registry.actions, registry.checks):
+        problems.setdefault((problem.position, problem.message), problem)
     for read in read_drills(root, loaded, registry.drill_keys, unread=bool(found)):
         for problem in (*read.problems, *_of_drill(read, registry.drill_keys, root)):
             problems.setdefault((problem.position, problem.message), problem)

@@ -93,11 +93,16 @@ class Resolver:
 
     def partly(self, step: Step) -> Any:
         """The step's parameters with what can be rendered before any step has run; as written when that fails."""
+        return self.parts(step)[step.action]
+
+    def parts(self, step: Step) -> dict[str, Any]:
+        """The same of its action, `verify` and `unless`, by key."""
+        written = {step.action: step.params, "verify": list(step.verify), "unless": list(step.unless)}
         try:
             scope = self._scope(step, {})
-            return step.params if self._skipped(step, scope) else render_known(step.params, scope)
+            return written if self._skipped(step, scope) else dict(render_known(written, scope))
         except (FilesError, TemplateError, NotYetError):
-            return step.params
+            return written
 
     def _scope(self, step: Step, registered: Mapping[str, Any]) -> Scope:
         base = self._loaded.scope

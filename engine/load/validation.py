@@ -226,13 +226,13 @@ def _own_fields(kind: Any) -> set[str]:
 
 def _kinds(model: Any, loc: Collection[str | int]) -> set[Any]:
     """Every model that can stand where a location leads."""
-    here = set(_models(model))
+    here = set(models_in(model))
     for part in loc:
         deeper: set[Any] = set()
         for kind in here:
             field = _field(kind, part)
             if field is not None:
-                deeper |= set(_models(field))
+                deeper |= set(models_in(field))
         narrowed = {kind for kind in here if getattr(kind, "__name__", "") == part}
         here = deeper or narrowed or here
     return here
@@ -245,12 +245,12 @@ def _field(kind: Any, name: str | int) -> Any:
     return None
 
 
-def _models(annotation: Any) -> Iterator[Any]:
+def models_in(annotation: Any) -> Iterator[Any]:
     """Every pydantic model within an annotation, through unions, lists, mappings and root models."""
     if isinstance(annotation, type) and issubclass(annotation, RootModel):
-        yield from _models(annotation.model_fields["root"].annotation)
+        yield from models_in(annotation.model_fields["root"].annotation)
     elif isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Union, types.UnionType, Annotated, list, tuple, dict) or get_args(annotation):
         for part in get_args(annotation):
-            yield from _models(part)
+            yield from models_in(part)

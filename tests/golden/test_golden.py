@@ -10,11 +10,12 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
 
+from engine.core.names import service
 from engine.errors import RunbookError
 from engine.load import yaml
 from engine.load.lint import Registry, check
@@ -35,7 +36,7 @@ class SecretKey(BaseModel):
 
 class SecretParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    path: str
+    path: str = Field(json_schema_extra={"runbook-makes": "secret"})
     keys: dict[str, SecretKey]
 
 
@@ -52,15 +53,37 @@ class CommandParams(BaseModel):
     argv: list[str]
 
 
+class Target(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    bucket: str = Field(json_schema_extra={"runbook-names": "bucket"})
+
+
+class BucketParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(json_schema_extra={"runbook-makes": "bucket"})
+
+
 class BackupParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
     of: str
+    to: Target | None = None
 
 
 class HttpParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
     url: str = Field(pattern=r"^https?://")
     status: int = Field(200, ge=100, le=599)
+
+
+class Password(BaseModel):
+    secret: str = Field(json_schema_extra={"runbook-names": "secret"})
+
+
+class SqlParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    service: Annotated[str, AfterValidator(service)]
+    password: Password | None = None
+    there: str = Field("", json_schema_extra={"runbook-proves": "secret"})
 
 
 class CheckParams(RootModel[list[dict[str, Any]]]):
@@ -83,9 +106,10 @@ REGISTRY = Registry(
         "release": ReleaseParams,
         "command": CommandParams,
         "backup": BackupParams,
+        "bucket": BucketParams,
         "check": CheckParams,
     },
-    checks={"http": HttpParams},
+    checks={"http": HttpParams, "sql": SqlParams},
     events={"backup"},
     faults={"volume_lost": VolumeParams},
     sentinels={"sql": RowsParams},
