@@ -12,7 +12,8 @@ import json
 import posixpath
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -22,6 +23,9 @@ from jinja2.exceptions import FilterArgumentError
 from engine.core.keyvault import secret_name
 
 MAX_REGEX_INPUT = 1 << 16
+MAX_PATTERN = 1000
+REGEX_SECONDS = 0.1
+"""Of this process: only a pattern that tries the same text again and again needs them."""
 
 KEPT_FILTERS = frozenset((
     "abs", "attr", "capitalize", "count", "d", "default", "dictsort", "filesizeformat", "first", "float", "groupby",
@@ -79,16 +83,19 @@ def to_bool(value: Any) -> bool:
 
 
 def regex_replace(value: Any, pattern: str, replacement: str = "", ignorecase: bool = False) -> str:
-    return _regex(pattern, ignorecase).sub(replacement, _bounded(value))
+    with _in_time():
+        return str(_regex(pattern, ignorecase).sub(replacement, _bounded(value), timeout=REGEX_SECONDS))
 
 
 def regex_search(value: Any, pattern: str, ignorecase: bool = False) -> str | None:
-    found = _regex(pattern, ignorecase).search(_bounded(value))
+    with _in_time():
+        found = _regex(pattern, ignorecase).search(_bounded(value), timeout=REGEX_SECONDS)
     return found[0] if found else None
 
 
 def regex_findall(value: Any, pattern: str, ignorecase: bool = False) -> list[Any]:
-    return _regex(pattern, ignorecase).findall(_bounded(value))
+    with _in_time():
+        return list(_regex(pattern, ignorecase).findall(_bounded(value), timeout=REGEX_SECONDS))
 
 
 def regex_escape(value: Any) -> str:
@@ -190,15 +197,28 @@ OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
 }
 
 OWN_TESTS: Mapping[str, Callable[..., bool]] = {
-    "match": lambda value, pattern: bool(_regex(pattern, False).match(_bounded(value))),
-    "search": lambda value, pattern: bool(_regex(pattern, False).search(_bounded(value))),
+    "match": lambda value, pattern: regex_search(value, f"\\A(?:{pattern})") is not None,
+    "search": lambda value, pattern: regex_search(value, pattern) is not None,
 }
 
 
-def _regex(pattern: str, ignorecase: bool) -> re.Pattern[str]:
+@contextmanager
+def _in_time() -> Iterator[None]:
     try:
-        return re.compile(pattern, re.IGNORECASE if ignorecase else 0)
-    except re.error as error:
+        yield
+    except TimeoutError as error:
+        message = "the regular expression takes too long on this text: write it with less choice"
+        raise FilterArgumentError(message) from error
+
+
+def _regex(pattern: str, ignorecase: bool) -> Any:
+    import regex
+
+    if len(pattern) > MAX_PATTERN:
+        raise FilterArgumentError(f"a regular expression of more than {MAX_PATTERN} characters")
+    try:
+        return regex.compile(pattern, regex.VERSION0 | (regex.IGNORECASE if ignorecase else 0))
+    except regex.error as error:
         raise FilterArgumentError(f"not a regular expression: {error}") from error
 
 

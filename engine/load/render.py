@@ -15,8 +15,9 @@ from jinja2 import TemplateSyntaxError
 from jinja2.exceptions import TemplateAssertionError
 
 from engine.errors import NotYetError, UsageError
+from engine.load.bounds import MAX_STEPS, MAX_TEXT, TooLargeError, TooMuchError
 from engine.load.document import Route, guess
-from engine.load.sandbox import MAX_TEXT, MissingError, TooLargeError, compiled, condition_of
+from engine.load.sandbox import MissingError, compiled, condition_of
 
 MAX_VARIABLE_DEPTH = 30
 
@@ -120,7 +121,7 @@ def mistakes(tree: Any) -> list[Problem]:
     for route, text in _texts(tree, ()):
         try:
             compiled(text)
-        except (JinjaError, TooLargeError) as error:
+        except (JinjaError, TooLargeError, TooMuchError) as error:
             found += translated(error, text, Scope(), route).problems
     return found
 
@@ -235,6 +236,10 @@ def translated(error: Exception, text: str, scope: Scope, route: Route) -> Templ
         message = f"not a template: {str(error.message).rstrip('.')}"
     elif isinstance(error, TooLargeError):
         message = f"gives more than {MAX_TEXT} characters or items"
+    elif isinstance(error, TooMuchError):
+        message = f"would take too long: more than {MAX_STEPS} turns, calls and filters. Loop over less"
+    elif isinstance(error, RecursionError):
+        message = "calls itself without end, or nearly"
     elif isinstance(error, JinjaError):
         message = f"not possible in a template: {error.message}"
     else:

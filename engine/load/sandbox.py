@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from jinja2 import StrictUndefined, Undefined, meta, nodes
@@ -17,11 +17,22 @@ from jinja2.exceptions import SecurityError, TemplateAssertionError
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import missing
 
+from engine.load.bounds import (
+    CALL,
+    INNER_FILTERS,
+    MAX_TEXT,
+    Bounded,
+    TooLargeError,
+    TooMuchError,
+    bounded,
+    charge,
+    measured,
+    weigh,
+    written,
+)
 from engine.load.document import guess
 from engine.load.filters import KEPT_FILTERS, OWN_FILTERS, OWN_TESTS
 
-MAX_TEXT = 1 << 20
-"""Characters of a rendered text, or items of a repeated list."""
 _LOOKUPS = frozenset({"lookup", "query", "q"})
 _GROWING = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"})
 _WIDTH = re.compile(r"%[-+ #0]*(\*|\d{5,})|%[-+ #0]*\d*\.(\*|\d{5,})")
@@ -34,10 +45,6 @@ class MissingError(Exception):
     def __init__(self, name: str, inside: str = "", known: tuple[str, ...] = ()) -> None:
         super().__init__(name)
         self.name, self.inside, self.known = name, inside, known
-
-
-class TooLargeError(Exception):
-    """A template that would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +131,25 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
+    def _generate(self, source: nodes.Template, *arguments: Any, **named: Any) -> str:
+        return super()._generate(Bounded().visit(source), *arguments, **named)
+
+    def call(self, context: Any, called: Any, /, *arguments: Any, **named: Any) -> Any:
+        charge(CALL)
+        weigh(arguments, named)
+        owner = getattr(called, "__self__", None)
+        if isinstance(owner, str) and called.__name__ in ("join", "replace"):
+            called = partial(_join_text if called.__name__ == "join" else _replace, owner)
+        return super().call(context, called, *arguments, **named)
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        weigh(left, right)
         if operator == "*":
             _bound_repeat(left, right)
         if operator == "**" and (not isinstance(right, int | float) or abs(right) > 64 or abs(left) > 1e9):
             raise TooLargeError
-        if operator == "%" and isinstance(left, str) and _WIDTH.search(left):
-            raise TooLargeError
+        if operator == "%" and isinstance(left, str):
+            _bound_format(left, right)
         if operator == "+" and isinstance(left, str | list) and len(left) + len(right) > MAX_TEXT:
             raise TooLargeError
         return super().call_binop(context, operator, left, right)
@@ -147,10 +166,17 @@ def _bound_repeat(left: Any, right: Any) -> None:
             raise TooLargeError
 
 
+def _bound_format(text: str, values: Any) -> None:
+    """Neither a width nor many copies of a long text."""
+    many = values if isinstance(values, tuple) else values.values() if isinstance(values, Mapping) else (values,)
+    longest = max((len(v) if isinstance(v, str | list | tuple | Mapping) else 32 for v in many), default=0)
+    if _WIDTH.search(text) or len(text) + text.count("%") * longest > MAX_TEXT:
+        raise TooLargeError
+
+
 def _format_text(value: str, *arguments: Any, **named: Any) -> Any:
     """`"%02d" | format(3)`, as Jinja has it, with bounded widths."""
-    if _WIDTH.search(str(value)):
-        raise TooLargeError
+    _bound_format(str(value), named or arguments)
     return str(value) % (named or arguments)
 
 
@@ -162,6 +188,10 @@ def _join(value: Any, d: str = "", attribute: str | None = None) -> str:
     return str(d).join(texts)
 
 
+def _join_text(separator: str, value: Any) -> str:
+    return _join(value, separator)
+
+
 def _replace(value: Any, old: str, new: str, count: int = -1) -> str:
     text = str(value)
     if len(text) + text.count(old) * len(new) > MAX_TEXT:
@@ -169,13 +199,21 @@ def _replace(value: Any, old: str, new: str, count: int = -1) -> str:
     return text.replace(old, new, count)
 
 
+def _range(*arguments: int) -> range:
+    """Jinja's, which says OverflowError when it is long."""
+    try:
+        return safe_range(*arguments)
+    except OverflowError as error:
+        raise TooMuchError from error
+
+
 def _environment() -> _Environment:
-    environment = _Environment(undefined=_Undefined, keep_trailing_newline=True, autoescape=False)
+    environment = _Environment(undefined=_Undefined, keep_trailing_newline=True, autoescape=False, finalize=written)
     kept = {name: f for name, f in environment.filters.items() if name in KEPT_FILTERS}
     own = {**OWN_FILTERS, "format": _format_text, "join": _join, "replace": _replace}
-    environment.filters = {**kept, **own}
+    environment.filters = {name: measured(f) for name, f in {**kept, **own}.items()} | INNER_FILTERS
     environment.tests = {**environment.tests, **OWN_TESTS}
-    environment.globals = {"range": safe_range, "dict": dict}
+    environment.globals = {"range": _range, "dict": dict}
     return environment
 
 
@@ -191,9 +229,13 @@ def _parsed(text: str) -> nodes.Template:
             raise _refused(f"{call.node.name}() reads from outside: use a variable of the inventory", call.node.name)
     for node in tree.find_all(_OUTSIDE):
         raise _refused(f"{{% {type(node).__name__.lower()} %}} reaches outside this text", type(node).__name__.lower())
+    known = _ENVIRONMENT.filters.keys() - INNER_FILTERS.keys()
     for used in tree.find_all(nodes.Filter):
-        if used.name not in _ENVIRONMENT.filters:
-            raise _refused(f'no filter "{used.name}"{guess(used.name, _ENVIRONMENT.filters)}', used.name)
+        if used.name not in known:
+            raise _refused(
+                f'no filter "{used.name}"{guess(used.name, known)}',
+                used.name,
+            )
     for test in tree.find_all(nodes.Test):
         if test.name not in _ENVIRONMENT.tests:
             raise _refused(f'no test "{test.name}"{guess(test.name, _ENVIRONMENT.tests)}', test.name)
@@ -227,11 +269,12 @@ def _text(text: str, environment: _Environment | None = None) -> Callable[[Mappi
     def evaluate(values: Mapping[str, Any]) -> str:
         parts: list[str] = []
         size = 0
-        for part in template.generate(values):
-            size += len(part)
-            if size > MAX_TEXT:
-                raise TooLargeError
-            parts.append(part)
+        with bounded():
+            for part in template.generate(values):
+                size += len(part)
+                if size > MAX_TEXT:
+                    raise TooLargeError
+                parts.append(part)
         return _unicode("".join(parts))
 
     return evaluate
@@ -241,12 +284,13 @@ def _expression(source: str) -> Callable[[Mapping[str, Any]], Any]:
     expression = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
 
     def evaluate(values: Mapping[str, Any]) -> Any:
-        value = expression(**values)
-        if isinstance(value, Undefined):
-            value._fail_with_undefined_error()
-        if isinstance(value, str | list | tuple) and len(value) > MAX_TEXT:
-            raise TooLargeError
-        return _plain(value)
+        with bounded():
+            value = expression(**values)
+            if isinstance(value, Undefined):
+                value._fail_with_undefined_error()
+            if isinstance(value, str | list | tuple) and len(value) > MAX_TEXT:
+                raise TooLargeError
+            return _plain(value)
 
     return evaluate
 
@@ -260,9 +304,11 @@ def _unicode(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     """Plain data: a template can make iterators, tuples and its own text type."""
+    charge(1)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
+        written(value)
         return _unicode(str(value))
     if isinstance(value, Mapping):
         return {_unicode(str(k)): _plain(v) for k, v in value.items()}

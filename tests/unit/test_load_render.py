@@ -101,7 +101,7 @@ def test_what_came_from_outside_is_never_rendered() -> None:
         ("{{ '%*d' | format(9999999, 1) }}", "gives more than"),
         ("{{ 'x'.center(99999999) }}", 'the value has no "center"'),
         ("{% for i in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxx' }}{% endfor %}", "gives more than"),
-        ("{{ range(99999999) }}", "the template failed: OverflowError"),
+        ("{{ range(99999999) }}", "would take too long"),
         ("{{ 1 / 0 }}", "the template failed: ZeroDivisionError"),
         ("{{ 'maybe' | bool }}", "bool: neither true nor false"),
         ("{{ none.x }}", 'the value has no "x"'),
