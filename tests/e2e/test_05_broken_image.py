@@ -44,7 +44,7 @@ def test_a_missing_image_fails_at_once_and_the_phase_goes_back(platform, lab, tm
     assert (run["status"], run["rollback_to"]) == ("rolled back", "base")
     assert run["failure"]["step"] == "core/pakit"
     assert "ErrImageNeverPull" in run["failure"]["error"]
-    assert "pakit-0" in run["failure"]["error"]
+    assert "pod pakit-" in run["failure"]["error"]
     for late in ("deadline", "timed out", "in time"):
         assert late not in run["failure"]["error"]
 

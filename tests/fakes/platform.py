@@ -48,15 +48,16 @@ class _Files:
         return "0"
 
 
-def charted(helm: str, environment: str = "local") -> Iterator[tuple[str, dict[str, Any]]]:
+def charted(helm: str, environment: str = "local", **over: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Step and object, of every release of a chart that is the runbook's own, with the values its step gives."""
-    scope = Scope(values=variables(environment))
+    given = {**variables(environment), **over}
+    scope = Scope(values=given)
     for phase in sorted((RUNBOOK / "phases").glob("*.yml")):
         for step in yaml.safe_load(phase.read_text())["steps"]:
             if not str(step.get("release", {}).get("chart", "")).startswith("charts/"):
                 continue
             params = ReleaseParams.model_validate(render(step["release"], scope))
-            values = _values(params, context(inputs=_Files(), variables=variables(environment)))
+            values = _values(params, context(inputs=_Files(), variables=given))
             argv = [helm, "template", step["id"], str(RUNBOOK / params.chart), "--values", "-"]
             done = subprocess.run(argv, input=json.dumps(values), capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{step['id']}: {done.stderr}"

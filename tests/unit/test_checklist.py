@@ -14,7 +14,7 @@ from engine.report.checklist import checklist_document, counts, render_checklist
 
 ROOT = Path(__file__).parents[2]
 LINES = 201
-MISSING = 65
+MISSING = 64
 """To be lowered as steps are added, never raised."""
 MAY_BE_STATED = {
     "security-audit": r"[Ss]ecurity audit",

@@ -66,6 +66,18 @@ def test_pakit_has_as_many_copies_as_are_verified(environment: str, copies: int)
     assert made["pakit", "StatefulSet"]["spec"]["replicas"] == variables(environment)["pakit_replication"] == copies
 
 
+@pytest.mark.parametrize(
+    ("overlays", "spread"), [([], {"DoNotSchedule"}), (["unified"], {"ScheduleAnyway"})], ids=["none", "unified"]
+)
+def test_copies_share_a_machine_in_production_only_when_unified(overlays: list[str], spread: set[str]) -> None:
+    if HELM is None:
+        missing("helm", "no helm on PATH, and the local cluster's is not built")
+    made = [o for step, o in charted(str(HELM), "production", overlays=overlays) if step in ("chain", "pakit")]
+    pods = [o["spec"]["template"]["spec"] for o in made if o["kind"] == "StatefulSet"]
+    assert len(pods) == 2
+    assert {rule["whenUnsatisfiable"] for pod in pods for rule in pod["topologySpreadConstraints"]} == spread
+
+
 def test_staging_and_production_differ_in_size() -> None:
     if HELM is None:
         missing("helm", "no helm on PATH, and the local cluster's is not built")
