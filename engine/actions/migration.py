@@ -80,7 +80,7 @@ class _Seen:
     files: Sequence[MigrationFile]
     applied: Sequence[Applied]
     missing: str = ""
-    """Why the database could not be asked: its pod is not there yet."""
+    """Why the database could not be asked: its pod does not exist yet."""
 
 
 class MigrationAction:
@@ -96,11 +96,11 @@ class MigrationAction:
         self._cluster = cluster
 
     def read(self, params: MigrationParams, ctx: Context) -> Reading:
-        """What the database says was applied, and with which text. A pod that is not there yet has nothing applied."""
+        """What the database says was applied, and with which text. A pod that does not exist yet has nothing applied."""
         files = read_folder(ctx.inputs.path(params.path), params.path)
         source = params.source
         if self._cluster.get(Reference("v1", "Pod", source.pod, source.namespace)) is None:
-            return Reading({}, _Seen(files, (), f"pod {source.namespace}/{source.pod} is not there yet"))
+            return Reading({}, _Seen(files, (), f"pod {source.namespace}/{source.pod} does not exist yet"))
         applied = read_applied(self._cluster, source, ctx.deadline)
         state = {_object(params, row.name): Fingerprint(row.sha256) for row in applied}
         return Reading(state, _Seen(files, applied))

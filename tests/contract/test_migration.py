@@ -95,7 +95,7 @@ def test_a_pod_that_is_not_there_yet_defers_with_its_barrier(db, monkeypatch):
     change = db.plan()
     assert (change.fidelity, change.irreversible) == (Fidelity.DEFERRED, NO_WAY_BACK)
     assert len(change.objects) == 2
-    with pytest.raises(NotYetError, match=r"pod shop/postgresql-0 is not there yet"):
+    with pytest.raises(NotYetError, match=r"pod shop/postgresql-0 does not exist yet"):
         db.action.apply(db.params(), change, context())
 
 

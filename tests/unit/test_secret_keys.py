@@ -89,6 +89,7 @@ def test_one_variable_chooses_the_store_that_the_cluster_reads(store, folder):
         "keyvault_url": "https://shop.vault.test",
         "keyvault_tenant": "t",
         "keyvault_reader_client": "c",
+        "backups_reader": False,
     }
     objects = []
     for file in sorted((MANIFESTS / folder).iterdir()):
