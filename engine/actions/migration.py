@@ -96,7 +96,7 @@ class MigrationAction:
         self._cluster = cluster
 
     def read(self, params: MigrationParams, ctx: Context) -> Reading:
-        """What the database says was applied, and with which text. A pod that does not exist yet has nothing applied."""
+        """What the database says was applied, and with which text. Without its pod nothing is."""
         files = read_folder(ctx.inputs.path(params.path), params.path)
         source = params.source
         if self._cluster.get(Reference("v1", "Pod", source.pod, source.namespace)) is None:

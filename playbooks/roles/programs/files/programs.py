@@ -5,7 +5,8 @@
     programs.py build  CACHE < one group                           builds it
     programs.py python CACHE < ["supervisor==4.3.0", ...]           installs these into CACHE/venv
 
-A group: name, version, module (folder of modules/), packages, and perhaps flags (for the linker), output and share.
+A group: name, version, module (folder of modules/), packages, and perhaps flags (for the linker), output, share and
+copy_of: a module whose source is copied and built with our module files, which may hold older versions than its own.
 Only the standard library: the system's python3 runs it.
 """
 
@@ -44,6 +45,8 @@ def build(cache: Path, group: dict) -> None:
     if group["module"] == "external-secrets":
         prepare_external_secrets(source, group["version"])
     else:
+        if "copy_of" in group:
+            copy_module(group["copy_of"], group["version"], source)
         shutil.copytree(MODULES / group["module"], source, dirs_exist_ok=True)
     output = str(cache / "bin" / group.get("output", "")) + ("" if "output" in group else "/")
     link = f"-s -w {group.get('flags', '')}".strip()
@@ -66,6 +69,7 @@ def stamp_of(cache: Path, group: dict) -> Path:
         group.get("flags", ""),
         group["packages"],
         *group.get("share", []),
+        *([group["copy_of"]] if "copy_of" in group else []),
         sums.read_text() if sums.exists() else "",
     ]
     return stamp(cache, programs(group)[0], inputs)
@@ -94,11 +98,7 @@ def prepare_external_secrets(source: Path, version: str) -> None:
     All providers together take minutes to build, and the checksum of one module they want is not served. Files of
     the module cache can not be overlaid, so it is a copy.
     """
-    shutil.rmtree(source, ignore_errors=True)
-    module = json.loads(go(MODULES / "cluster", "mod", "download", "-json", f"{EXTERNAL_SECRETS}@{version}"))["Dir"]
-    shutil.copytree(module, source, copy_function=shutil.copyfile)
-    for folder, _, _ in os.walk(source):
-        Path(folder).chmod(0o700)
+    copy_module(EXTERNAL_SECRETS, version, source)
     for kind, wanted in {"provider": "fake kubernetes vault", "generator": "fake password uuid vault"}.items():
         imports = "\n".join(f'\t_ "{EXTERNAL_SECRETS}/pkg/{kind}/{name}"' for name in wanted.split())
         (source / f"pkg/{kind}/register/register.go").write_text(f"package register\n\nimport (\n{imports}\n)\n")
@@ -108,6 +108,15 @@ def prepare_external_secrets(source: Path, version: str) -> None:
     with (source / "go.sum").open("a") as text:
         text.write(f"{ldap} v0.10.0 h1:5sdJYikTVD8auisNJpOijrr/PfnHgdTZFdFrweFAtbs=\n")
         text.write(f"{ldap} v0.10.0/go.mod h1:PvOSxTn6XcamOyIDKZexEVBiaTD6z7uqAg2r0/kgLr4=\n")
+
+
+def copy_module(module: str, version: str, source: Path) -> None:
+    """The module's own files, writable."""
+    shutil.rmtree(source, ignore_errors=True)
+    kept = json.loads(go(MODULES / "cluster", "mod", "download", "-json", f"{module}@{version}"))["Dir"]
+    shutil.copytree(kept, source, copy_function=shutil.copyfile)
+    for folder, _, _ in os.walk(source):
+        Path(folder).chmod(0o700)
 
 
 def install_python(cache: Path, requirements: list[str]) -> None:
