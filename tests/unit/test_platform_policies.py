@@ -166,7 +166,7 @@ def test_the_gateway_gets_a_certificate_with_its_issuer_from_openbao():
     assert secret["spec"]["target"]["template"]["data"]["tls.crt"] == "{{ .certificate }}\n{{ .issuing_ca }}\n"
     (generator,) = of("VaultDynamicSecret", "manifests/gateway-issued").values()
     assert generator["spec"]["parameters"] == {"common_name": variables()["gateway_host"]}
-    assert secret["spec"]["refreshInterval"] == "480h"  # of 1440: playbooks/roles/openbao/defaults
+    assert secret["spec"]["refreshInterval"] == "480h0m0s"  # of 1440: playbooks/roles/openbao/defaults
 
 
 def test_openbao_issues_nothing_where_there_is_none():
