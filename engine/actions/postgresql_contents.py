@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from string import Template
 
 from engine.actions.postgresql import PostgresSource
 from engine.core.action import Deadline
@@ -45,28 +46,32 @@ ORDER BY n.nspname, c.relname
 \gexec
 SELECT 'dump';
 """
+_TABLES = """
+SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema';
+"""
 # psql runs pg_dump itself, so that the snapshot lives as long as the dump; one that fails ends psql.
 _DUMP_OF_IT = r"""
 SELECT pg_export_snapshot() AS snapshot \gset
 \setenv RUNBOOK_SNAPSHOT :snapshot
 \! ARGV --snapshot="$RUNBOOK_SNAPSHOT" || kill $PPID
 """
-_CREATE = """
-DROP DATABASE IF EXISTS "NEW" WITH (FORCE);
+_CREATE = Template("""
+DROP DATABASE IF EXISTS "$new" WITH (FORCE);
 SELECT coalesce(
-  (SELECT format('CREATE DATABASE "NEW" TEMPLATE template0 ENCODING %L LC_COLLATE %L LC_CTYPE %L OWNER %I',
+  (SELECT format('CREATE DATABASE "$new" TEMPLATE template0 ENCODING %L LC_COLLATE %L LC_CTYPE %L OWNER %I',
     pg_encoding_to_char(encoding), datcollate, datctype, pg_get_userbyid(datdba))
-   FROM pg_database WHERE datname = 'LIKE'), 'CREATE DATABASE "NEW" TEMPLATE template0')
+   FROM pg_database WHERE datname = '$like'), 'CREATE DATABASE "$new" TEMPLATE template0')
 \\gexec
-"""
-_SWAP = """
-SELECT 'ALTER DATABASE "NAME" ALLOW_CONNECTIONS false' FROM pg_database WHERE datname = 'NAME' \\gexec
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'NAME';
+""")
+_SWAP = Template("""
+SELECT 'ALTER DATABASE "$name" ALLOW_CONNECTIONS false' FROM pg_database WHERE datname = '$name' \\gexec
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '$name';
 BEGIN;
-SELECT 'ALTER DATABASE "NAME" RENAME TO "OLD"' FROM pg_database WHERE datname = 'NAME' \\gexec
-ALTER DATABASE "NEW" RENAME TO "NAME";
+SELECT 'ALTER DATABASE "$name" RENAME TO "$old"' FROM pg_database WHERE datname = '$name' \\gexec
+ALTER DATABASE "$new" RENAME TO "$name";
 COMMIT;
-"""
+""")
 
 
 class PostgresPod:
@@ -100,7 +105,13 @@ class PostgresPod:
         lines = b"".join(self._psql(source, _SUMS + "COMMIT;\n", deadline)).splitlines()
         return _contents(lines, str(source))
 
-    def exists(self, database: str, deadline: Deadline) -> bool:
+    def tables(self, deadline: Deadline) -> int:
+        """How many tables the source has, looked into or not; 0 also when there is no such database."""
+        if not self._exists(self._source.database, deadline):
+            return 0
+        return int(b"".join(self._psql(self._source, _TABLES, deadline)))
+
+    def _exists(self, database: str, deadline: Deadline) -> bool:
         return bool(self._asked(f"SELECT 1 FROM pg_database WHERE datname = '{database}';", deadline))  # noqa: S608
 
     @contextmanager
@@ -108,7 +119,7 @@ class PostgresPod:
         """A new database with what the dump holds, in one transaction; dropped at the end, unless renamed."""
         made = self._source.other(name)
         try:
-            create = _CREATE.replace("NEW", name).replace("LIKE", self._source.database)
+            create = _CREATE.substitute(new=name, like=self._source.database)
             self._asked(create, deadline)
             for _ in self._exec(made.restore_argv(), dump, deadline):
                 pass
@@ -128,7 +139,7 @@ class PostgresPod:
             raise PermanentError(f"{self._source}: the database {_MAINTENANCE} cannot be replaced; nothing was changed")
         quoted = comment.replace("'", "''")
         script = f'COMMENT ON DATABASE "{name}" IS \'{quoted}\';\nDROP DATABASE IF EXISTS "{aside}" WITH (FORCE);\n'
-        script += _SWAP.replace("NAME", target).replace("NEW", name).replace("OLD", aside)
+        script += _SWAP.substitute(name=target, new=name, old=aside)
         try:
             self._asked(script, deadline)
         except RunbookError:

@@ -20,7 +20,7 @@ from engine.actions.backup_store import BackupStore
 from engine.actions.postgresql import DatabaseSource, PostgresSource
 from engine.actions.postgresql_contents import PostgresPod
 from engine.core.action import CheckSpec, Context, Kind
-from engine.core.backup import Backup, Contents, How, Manifest, require_same
+from engine.core.backup import Backup, How, Manifest, require_same
 from engine.core.change import (
     ABSENT,
     Change,
@@ -65,8 +65,8 @@ class RestoreParams(BaseModel):
 @dataclass(frozen=True, slots=True)
 class _Seen:
     evidence: Mapping[str, Any] | None
-    contents: Contents | None
-    """None: there is no such database."""
+    tables: int
+    """How many the database has; 0: it is empty, or not there."""
 
 
 class RestoreAction:
@@ -85,10 +85,8 @@ class RestoreAction:
         pod = PostgresPod(self._cluster, params.source)
         pod.require_ready()
         evidence = _counting(pod.comment(ctx.deadline), ctx)
-        contents = None
-        if evidence is None and pod.exists(params.source.database, ctx.deadline):
-            contents = pod.contents(params.source.database, ctx.deadline)
-        return Reading({_object(params): _RESTORED} if evidence else {}, _Seen(evidence, contents))
+        tables = 0 if evidence else pod.tables(ctx.deadline)
+        return Reading({_object(params): _RESTORED} if evidence else {}, _Seen(evidence, tables))
 
     def plan(self, params: RestoreParams, now: Reading, ctx: Context) -> Change:
         """RefusedError when there is nothing to restore from."""
@@ -99,9 +97,9 @@ class RestoreAction:
             return Change(ctx.step, Verb.NONE, Fidelity.EXACT, {_object(params): delta}, reason=reason)
         backup = self._chosen(params, params.backup, ctx)
         lines = [DiffLine("restore", None, f"{params.place.bucket}/{backup.dump} → {params.source}")]
-        if seen.contents and seen.contents.tables:
+        if seen.tables:
             note = "replaced" if params.replace else "refused unless it is empty by then, or `replace: true`"
-            lines.append(DiffLine("database", str(seen.contents), None, note))
+            lines.append(DiffLine("database", f"{seen.tables} tables", None, note))
         delta = Delta(before=ABSENT, after=_RESTORED, diff=tuple(lines), undo_to=None)
         return Change(
             step=ctx.step,
@@ -167,13 +165,10 @@ class RestoreAction:
 
     @staticmethod
     def _refuse_full(params: RestoreParams, pod: PostgresPod, ctx: Context) -> None:
-        database = params.source.database
-        if params.replace or not pod.exists(database, ctx.deadline):
-            return
-        contents = pod.contents(database, ctx.deadline)
-        if contents.tables:
+        tables = 0 if params.replace else pod.tables(ctx.deadline)
+        if tables:
             raise RefusedError(
-                f"{params.source} is not empty ({contents}): say `replace: true` to put the backup in its place. "
+                f"{params.source} is not empty ({tables} tables): say `replace: true` to put the backup in its place. "
                 "Nothing was changed."
             )
 
