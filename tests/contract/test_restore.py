@@ -56,7 +56,7 @@ def test_nothing_proved_is_refused_while_planning(action, params, restore, wante
     with pytest.raises(RefusedError, match="nothing to restore"):
         restore.plan(wanted(), restore.read(wanted(), context()), context())
     take(action, params.model_copy(update={"proof": How.DECRYPT}))
-    with pytest.raises(RefusedError, match="no signed backup of .* that was proved by a restore"):
+    with pytest.raises(RefusedError, match=r"no signed backup of .* that was proved by a restore"):
         restore.plan(wanted(), restore.read(wanted(), context()), context())
     named = wanted(backup="20260101-1_services_first-dump")
     with pytest.raises(RefusedError, match="it was not proved by a restore"):

@@ -113,7 +113,7 @@ class Project:
     bao: Bao
     s3: str
 
-    def write(self, recipient: str, identity: Path) -> None:
+    def write(self, recipient: str, identity: Path, signing: tuple[Path, Path]) -> None:
         """The project's files."""
         here = f"{{ansible_connection: local, ansible_python_interpreter: {sys.executable}}}"
         variables = {
@@ -135,6 +135,8 @@ class Project:
             "s3_secret_key": S3_KEY,
             "backup_recipients": [recipient],
             "backup_identities": [str(identity)],
+            "backup_signing_key": str(signing[0]),
+            "backup_allowed_signers": str(signing[1]),
         }
         book, (one, two) = f"runbooks/{self.name}", _PHASES.split("---\n")
         files = {
@@ -237,7 +239,7 @@ class Project:
             return {"bucket": "absent", "dumps": 0}
         finally:
             client.close()
-        return {"bucket": versioning, "dumps": len(dumps)}
+        return {"bucket": versioning, "dumps": sum(o["Key"].endswith(".proof.json") for o in dumps)}
 
 
 def _read(path: Path) -> str:

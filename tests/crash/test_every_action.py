@@ -17,6 +17,7 @@ import pytest
 from tests.contract import database_pod, services
 from tests.contract.cluster import connect, namespace
 from tests.crash.project import Project
+from tests.fakes.signing import make_key
 
 pytestmark = pytest.mark.cluster
 DRAWN = 6
@@ -42,7 +43,7 @@ def make(tmp_path_factory) -> Iterator[Make]:
             project = Project(folder, f"crash-{unique}-{word}", place, database, bao, s3)
             key = folder / "identity"
             key.write_text(str(identity))
-            project.write(str(identity.to_public()), key)
+            project.write(str(identity.to_public()), key, make_key(folder))
             made.append(project)
             return project
 

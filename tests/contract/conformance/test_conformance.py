@@ -50,6 +50,7 @@ EVENTS = [
     pytest.param((command.make, {"creates": True}), id="command-creates"),
     pytest.param((command.make, {"repeatable": True}), id="command-repeatable"),
     pytest.param((record.make, {}), id="record"),
+    pytest.param((backup.make, {"restore": True}), id="restore", marks=CLUSTER),
 ]
 KEY, OTHER = "aaaa/phase/step", "bbbb/phase/step"
 
