@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.actions.approval import ApprovalAction
 from engine.actions.backup import BackupAction
+from engine.actions.backup_store import BackupStore, Signing
 from engine.actions.bucket import BucketAction
 from engine.actions.check import CheckAction
 from engine.actions.command import CommandAction
@@ -27,6 +28,7 @@ from engine.actions.migration import MigrationAction
 from engine.actions.playbook import PlaybookAction
 from engine.actions.record import RecordAction
 from engine.actions.release import ReleaseAction
+from engine.actions.restore import RestoreAction
 from engine.actions.secret import SecretAction
 from engine.adapters.age import Age
 from engine.adapters.ansible import AnsiblePlaybooks, HostRecords
@@ -42,6 +44,7 @@ from engine.adapters.launcher import ProcessLauncher
 from engine.adapters.local_networks import LocalNetworks
 from engine.adapters.network import Sockets
 from engine.adapters.s3 import S3
+from engine.adapters.ssh_signature import SshSignatures
 from engine.adapters.terminal import TerminalAsker
 from engine.adapters.vault import Vault, kubernetes_login
 from engine.checks.admission import AdmissionCheck
@@ -181,7 +184,7 @@ class Outside:
         helm = self._helm(cluster, context)
         actions: tuple[Action, ...] = (
             ApprovalAction(self.asker, evidence, self._plan_digest),
-            BackupAction(self.deployer, self.age, self.object_store),
+            BackupAction(self.deployer, self.backups),
             BucketAction(self.object_store),
             CheckAction(CHECK_TYPES),
             CommandAction(self.launcher, evidence),
@@ -203,6 +206,7 @@ class Outside:
             ),
             RecordAction(self.root, self.environment, self._record, evidence),
             ReleaseAction(helm, cluster),
+            RestoreAction(self.deployer, self.backups),
             SecretAction(self.secret_store, f"{self.runbook}/{self.environment}"),
         )
         return {action.key: action for action in actions}
@@ -334,6 +338,16 @@ class Outside:
     def object_store(self) -> ObjectStore:
         """S3 or Azure Blob storage, as the inventory says."""
         return self._azure_blob() if self.settings.object_store == "azureblob" else self._s3()
+
+    @cached_property
+    def backups(self) -> BackupStore:
+        settings = self.settings
+
+        def file(name: str) -> Path | None:
+            return _expanded(getattr(settings, name), name) if getattr(settings, name) else None
+
+        signing = Signing(SshSignatures(self.launcher), file("backup_signing_key"), file("backup_allowed_signers"))
+        return BackupStore(self.object_store, self.age, signing)
 
     def _s3(self) -> S3:
         settings = self.settings

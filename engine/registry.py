@@ -15,6 +15,7 @@ from engine.actions.migration import MigrationAction
 from engine.actions.playbook import PlaybookAction
 from engine.actions.record import RecordAction
 from engine.actions.release import ReleaseAction
+from engine.actions.restore import RestoreAction
 from engine.actions.secret import SecretAction
 from engine.checks.admission import AdmissionCheck
 from engine.checks.alert import AlertCheck
@@ -47,6 +48,7 @@ _ACTIONS = (
     PlaybookAction,
     RecordAction,
     ReleaseAction,
+    RestoreAction,
     SecretAction,
 )
 

@@ -79,6 +79,9 @@ class Settings(BaseModel):
 
     drills: Literal["allowed", "refused"] = Field(
         "refused", description="Whether `runbook drill` may break things of this environment on purpose."
+    backup_signing_key: str = Field("", description="File of the SSH key that signs backups' manifests and proofs.")
+    backup_allowed_signers: str = Field(
+        "", description="File of the keys whose signatures count (ssh-keygen's ALLOWED SIGNERS, for runbook-backup)."
     )
 
     @model_validator(mode="after")

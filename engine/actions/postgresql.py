@@ -25,16 +25,24 @@ class PostgresSource(BaseModel):
         """pg_dump, custom format, to standard output."""
         return ["pg_dump", "--format=custom", *self._connection()]
 
+    def restore_argv(self) -> list[str]:
+        """pg_restore of such a dump from standard input: all of it or nothing."""
+        return ["pg_restore", "--exit-on-error", "--single-transaction", *self._connection()]
+
     def psql_argv(self) -> list[str]:
         """psql for a script from standard input: rows alone, columns apart by `|`, stopped by the first error."""
         plain = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
         return ["psql", *plain, *self._connection()]
 
+    def other(self, database: str) -> PostgresSource:
+        """Another database of the same server."""
+        return self.model_copy(update={"database": database})
+
     def _connection(self) -> list[str]:
         return ["--no-password", f"--username={self.user}", f"--dbname={self.database}"]
 
     def __str__(self) -> str:
-        return f"postgresql/{self.namespace}/{self.database}"
+        return f"postgresql/{self.namespace}/{self.pod}/{self.database}"
 
 
 class DatabaseSource(BaseModel):

@@ -200,7 +200,7 @@ class KubernetesCluster:
         argv: Sequence[str],
         *,
         container: str = "",
-        stdin: bytes = b"",
+        stdin: bytes | Iterator[bytes] = b"",
         deadline: Deadline,
     ) -> Iterator[bytes]:
         path = self._session.resource("v1", "Pod").path(namespace, pod, "exec")

@@ -37,7 +37,7 @@ def run_in_pod(
     path: str,
     argv: Sequence[str],
     container: str,
-    stdin: bytes,
+    stdin: bytes | Iterator[bytes],
     deadline: Deadline,
     redactor: Redactor,
 ) -> Iterator[bytes]:
@@ -151,9 +151,10 @@ def _send(web: Any, frame: bytes) -> bool:
     return True
 
 
-def _stdin_frames(stdin: bytes) -> Iterator[bytes]:
-    for start in range(0, len(stdin), _PIECE):
-        yield bytes([_STDIN]) + stdin[start : start + _PIECE]
+def _stdin_frames(stdin: bytes | Iterator[bytes]) -> Iterator[bytes]:
+    for piece in [stdin] if isinstance(stdin, bytes) else stdin:
+        for start in range(0, len(piece), _PIECE):
+            yield bytes([_STDIN]) + piece[start : start + _PIECE]
     if stdin:
         yield bytes([_CLOSE, _STDIN])
 

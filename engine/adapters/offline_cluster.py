@@ -224,7 +224,7 @@ class OfflineCluster:
         argv: Sequence[str],
         *,
         container: str = "",
-        stdin: bytes = b"",
+        stdin: bytes | Iterator[bytes] = b"",
         deadline: Deadline,
     ) -> Iterator[bytes]:
         _nobody(f"pod {namespace}/{pod}")

@@ -109,10 +109,13 @@ class Cluster(Protocol):
         argv: Sequence[str],
         *,
         container: str = "",
-        stdin: bytes = b"",
+        stdin: bytes | Iterator[bytes] = b"",
         deadline: Deadline,
     ) -> Iterator[bytes]:
-        """Standard output in pieces. A non-zero exit raises PermanentError with the end of standard error."""
+        """Standard output in pieces. A non-zero exit raises PermanentError with the end of standard error.
+
+        What goes in may come in pieces, each taken when the one before is sent; an error of theirs is raised here.
+        """
 
     def tunnel(self, service: str) -> AbstractContextManager[tuple[str, int]]:
         """A loopback address that leads to a ready pod behind `namespace/service:port`."""
