@@ -77,11 +77,13 @@ class Settings(BaseModel):
         default_factory=list, description="Files with age identities, to prove that a backup can be read."
     )
 
-    drills: Literal["allowed", "refused"] = Field(
-        "refused", description="Whether `runbook drill` may break things of this environment on purpose."
     backup_signing_key: str = Field("", description="File of the SSH key that signs backups' manifests and proofs.")
     backup_allowed_signers: str = Field(
         "", description="File of the keys whose signatures count (ssh-keygen's ALLOWED SIGNERS, for runbook-backup)."
+    )
+
+    drills: Literal["allowed", "refused"] = Field(
+        "refused", description="Whether `runbook drill` may break things of this environment on purpose."
     )
 
     @model_validator(mode="after")
