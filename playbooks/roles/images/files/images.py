@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the lab's images: CACHE/images/lab-images.tar, one docker-archive with all of them.
 
-    images.py CACHE < {"suite": ..., "layers": [...], "images": [...]}      see defaults/main.yml
+    images.py CACHE < {"suite": ..., "python": ..., "layers": [...], "images": [...]}      see defaults/main.yml
 
 Prints what it made, nothing when the archive is as asked. Layers are kept in CACHE/images/layers/NAME-KEY.tar, where
 KEY is a digest of what goes in; so only what changed is made again.
@@ -36,7 +36,7 @@ rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt /var/cache/debconf/*-old
 
 def main() -> None:
     cache, spec = Path(sys.argv[1]), json.load(sys.stdin)
-    builder = Builder(cache, spec["suite"])
+    builder = Builder(cache, spec["suite"], spec["python"])
     layers = {layer["name"]: builder.layer(layer) for layer in spec["layers"]}
     archive = cache / "images/lab-images.tar"
     wanted = digest([[i, [layers[n].name for n in i["layers"]]] for i in spec["images"]])
@@ -52,16 +52,18 @@ def main() -> None:
 
 
 class Builder:
-    def __init__(self, cache: Path, suite: str) -> None:
-        self.cache, self.suite = cache, suite
+    def __init__(self, cache: Path, suite: str, python: str) -> None:
+        self.cache, self.suite, self.python = cache, suite, python
         self.work = cache / "images"
         self.layers = self.work / "layers"
         self.layers.mkdir(parents=True, exist_ok=True)
         (cache / "log").mkdir(exist_ok=True)
 
     def layer(self, spec: dict) -> Path:
+        if "engine" in spec:
+            spec = self.with_engine(spec)
         sources = [self.source(f["from"]) for f in spec.get("files", [])]
-        key = digest([spec, self.suite, LEFT_OUT, [fingerprint(s) for s in sources]])
+        key = digest([_nameless(spec), self.suite, LEFT_OUT, [fingerprint(s) for s in sources]])
         path = self.layers / f"{spec['name']}-{key}.tar"
         if path.exists():
             return path
@@ -76,8 +78,17 @@ class Builder:
         print("layer", path.name)
         return path
 
+    def with_engine(self, spec: dict) -> dict:
+        """The layer with the engine and these distributions as its files, below /opt/runbook."""
+        argv = [self.python, str(HERE / "distributions.py"), *spec["engine"]]
+        listed = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
+        files = [{"from": source, "to": f"opt/runbook/{name}", "mode": "644"} for source, name in listed]
+        return {"name": spec["name"], "files": files}
+
     def source(self, name: str) -> Path:
         """Where a file of a layer comes from."""
+        if name.startswith("/"):
+            return Path(name)
         if name.startswith(("bin/", "share/")):
             return self.cache / name
         if name.startswith("standins/"):
@@ -187,6 +198,13 @@ class Builder:
                 info.uname = info.gname = ""
                 with source.open("rb") as data:
                     tar.addfile(info, data)
+
+
+def _nameless(spec: dict) -> dict:
+    """Without where on this machine the files of a virtual environment lie."""
+    if not any(f["from"].startswith("/") for f in spec.get("files", [])):
+        return spec
+    return {**spec, "files": [f["to"] for f in spec["files"]]}
 
 
 def _directory(name: str, owner: tuple[int, int]) -> tarfile.TarInfo:
