@@ -21,6 +21,17 @@ SELECT format('CREATE DATABASE %I OWNER %I', :'database', :'user')
   WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 SQL
+if [ -d /backup-credentials ]; then
+  # Reads everything, and restores into databases of its own to prove what it took.
+  psql -h /var/run/postgresql -U postgres -q -v ON_ERROR_STOP=1 -v user="$user" \
+    -v backup="$(cat /backup-credentials/username)" <<'SQL'
+\set password `cat /backup-credentials/password`
+SELECT format('CREATE ROLE %I LOGIN CREATEDB BYPASSRLS', :'backup')
+  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'backup') \gexec
+ALTER ROLE :"backup" PASSWORD :'password';
+GRANT pg_read_all_data, :"user" TO :"backup";
+SQL
+fi
 pg_ctl -D "$PGDATA" -w -m fast stop
 
 exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/var/run/postgresql
